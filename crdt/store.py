@@ -1,0 +1,95 @@
+"""What a replica needs of its disk, and a version in memory.
+
+Keys and values are bytes.  The first byte of a key says what the row is (docs/formats.md); a store may
+keep kinds of rows apart by it.  `commit` is atomic: after a crash all of a batch is there or none of it,
+and the batches that are there are a prefix of those committed.  Only what was committed before a `sync`
+that returned is sure to be there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+
+class Reader(Protocol):
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows with start <= key < end, in order of their keys.
+
+        Start and end begin with the same byte.  What is committed while the scan runs may or may not
+        show in it.
+        """
+
+
+class Store(Reader, Protocol):
+    def commit(self, batch: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
+        """Put these rows, and delete those whose value is None, as one."""
+
+    def sync(self) -> None:
+        """Return when all that was committed before the call is durable.  May be called in any thread."""
+
+    def snapshot(self) -> Reader:
+        """Return a reader of the state as it is now, whatever is committed later."""
+
+    def close(self) -> None: ...
+
+
+class MemoryStore:
+    """A store as a dict with its keys in order, beside the image that a crash would leave."""
+
+    def __init__(self, rows: Mapping[bytes, bytes] | None = None) -> None:
+        self.rows: dict[bytes, bytes] = dict(rows or {})
+        self.keys = sorted(self.rows)
+        self.durable: dict[bytes, bytes] = dict(self.rows)
+        self.unsynced: list[Mapping[bytes, bytes | None]] = []
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.rows.get(key)
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        found = self.keys[bisect_left(self.keys, start) : bisect_left(self.keys, end)]
+        for key in reversed(found) if reverse else found:
+            value = self.rows.get(key)
+            if value is not None:
+                yield key, value
+
+    def commit(self, batch: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
+        for key, value in batch.items():
+            if value is not None:
+                if key not in self.rows:
+                    insort(self.keys, key)
+                self.rows[key] = value
+            elif self.rows.pop(key, None) is not None:
+                del self.keys[bisect_left(self.keys, key)]
+        self.unsynced.append(dict(batch))
+        if sync:
+            self.sync()
+
+    def sync(self) -> None:
+        for batch in self.unsynced:
+            _apply(self.durable, batch)
+        self.unsynced.clear()
+
+    def snapshot(self) -> Reader:
+        return MemoryStore(self.rows)
+
+    def close(self) -> None:
+        self.sync()
+
+    def crashed(self, kept: int = 0) -> MemoryStore:
+        """Return the store that a power cut leaves now: what was synced, and `kept` batches after it."""
+        rows = dict(self.durable)
+        for batch in self.unsynced[:kept]:
+            _apply(rows, batch)
+        return MemoryStore(rows)
+
+
+def _apply(rows: dict[bytes, bytes], batch: Mapping[bytes, bytes | None]) -> None:
+    for key, value in batch.items():
+        if value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = value
