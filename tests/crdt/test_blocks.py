@@ -22,8 +22,6 @@ LAST = (MAP_CHUNK << 32) - 1
 indices = st.sampled_from(
     [0, 1, 2, MAP_CHUNK - 1, MAP_CHUNK, MAP_CHUNK + 1, 3 * MAP_CHUNK, 1 << 25, LAST]
 )
-    [0, 1, 2, MAP_CHUNK - 1, MAP_CHUNK, MAP_CHUNK + 1, 3 * MAP_CHUNK, 1 << 25]
-)
 hashes = st.sampled_from([HOLE] + [bytes([n]) * 32 for n in (1, 2, 3)])
 cuts = st.none() | st.builds(
     lambda index, rest: index * BLOCK_SIZE + rest,
