@@ -31,7 +31,8 @@ BLOCK_SIZE = 32 * 1024
 INLINE_MAX = 4096
 MAP_CHUNK = 64  # hashes in a row: 2 KiB of row for 2 MiB of file
 HASH_SIZE = 32
-SIZE_MAX = BLOCK_SIZE * MAP_CHUNK << 32  # bytes; a chunk's number has four bytes in its key
+CHUNK_COUNT_MAX = 1 << 32  # a chunk's number has four bytes in its key
+SIZE_MAX = BLOCK_SIZE * MAP_CHUNK * CHUNK_COUNT_MAX  # bytes
 EMPTY_DIGEST = bytes(HASH_SIZE)
 
 HOLE = b""
@@ -180,6 +181,8 @@ class BlockMap:
                     yield chunk * MAP_CHUNK + slot, block_hash
 
     def chunks(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        if first >= CHUNK_COUNT_MAX:  # a cut at the very end
+            return
         start = map_key(self.ino, self.map_id, first)
         end = _map_prefix(self.ino, self.map_id) + b"\xff" * 5
         for key, row in self.rows.scan(start, end):
