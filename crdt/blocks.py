@@ -134,12 +134,17 @@ def decode_chunk(row: bytes | None) -> dict[int, bytes]:
     """Raises CodecError where the row cannot come from `encode_chunk`."""
     if row is None:
         return {}
-    mask = int.from_bytes(row[:_MASK_SIZE], "big")
-    if not mask or len(row) != _MASK_SIZE + HASH_SIZE * mask.bit_count():
-        raise CodecError(f"a chunk of a block map has {len(row)} bytes and the mask {mask:#x}")
+    mask = _mask_of(row)
     slots = (slot for slot in range(MAP_CHUNK) if mask >> slot & 1)
     starts = range(_MASK_SIZE, len(row), HASH_SIZE)
     return {slot: row[start : start + HASH_SIZE] for slot, start in zip(slots, starts, strict=True)}
+
+
+def _mask_of(row: bytes) -> int:
+    mask = int.from_bytes(row[:_MASK_SIZE], "big")
+    if not mask or len(row) != _MASK_SIZE + HASH_SIZE * mask.bit_count():
+        raise CodecError(f"a chunk of a block map has {len(row)} bytes and the mask {mask:#x}")
+    return mask
 
 
 class BlockMap:
@@ -157,18 +162,36 @@ class BlockMap:
         """Return the hashes from `first` to `last`, both included."""
         found: list[bytes] = []
         for chunk in range(first // MAP_CHUNK, last // MAP_CHUNK + 1):
-            slots = self.slots(chunk)
             start = chunk * MAP_CHUNK
-            wanted = range(max(first - start, 0), min(last - start + 1, MAP_CHUNK))
-            found.extend(slots.get(slot, HOLE) for slot in wanted)
+            slots = range(max(first - start, 0), min(last - start + 1, MAP_CHUNK))
+            row = self.rows.get(map_key(self.ino, self.map_id, chunk))
+            found.extend(self.pick(chunk, row, slots) if row is not None else [HOLE] * len(slots))
+        return found
+
+    def pick(self, chunk: int, row: bytes, slots: range) -> list[bytes]:
+        """Return the hashes of neighbouring slots, without decoding the others."""
+        mask = self.checked_mask(chunk, row)
+        at = _MASK_SIZE + HASH_SIZE * (mask & (1 << slots.start) - 1).bit_count()
+        found = []
+        for slot in slots:
+            if mask >> slot & 1:
+                found.append(row[at : at + HASH_SIZE])
+                at += HASH_SIZE
+            else:
+                found.append(HOLE)
         return found
 
     def slots(self, chunk: int) -> dict[int, bytes]:
         return self.decode(chunk, self.rows.get(map_key(self.ino, self.map_id, chunk)))
 
     def decode(self, chunk: int, row: bytes | None) -> dict[int, bytes]:
+        if row is not None:
+            self.checked_mask(chunk, row)
+        return decode_chunk(row)
+
+    def checked_mask(self, chunk: int, row: bytes) -> int:
         try:
-            return decode_chunk(row)
+            return _mask_of(row)
         except CodecError as error:
             key = map_key(self.ino, self.map_id, chunk)
             raise CorruptStore(key, str(error)) from error
