@@ -1,0 +1,608 @@
+"""All peers of one replica.
+
+Threads: everything here runs in one asyncio loop, but for two worker threads.  One does all that
+touches the replica or a session (`Local`, `Session`, `Fetch`, frames in and out), one call at a
+time, so that none of these needs a lock; the other syncs, so that an fsync holds up nothing else.
+`notify` and `request_blocks` may be called in any thread.
+
+A *cycle* makes what happened known: sync, then see what is durable, then have every session say it.
+While one runs, the next gathers.  What is told of blocks, and the answers to probes, are about what
+was there before the sync began.
+
+Two replicas may dial each other at once.  Of two connections with one peer, the one that was dialed
+by the replica with the smaller store id stays, on both sides; of two that were dialed by the same
+side, the newer, since the older one is dead or will be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from random import Random
+from typing import Any, ParamSpec, TypeVar
+
+from replication import wire
+from replication.auth import Acceptor, Dialer, credentials_of
+from replication.backoff import Backoff
+from replication.client import Target, address, dialed, open_client
+from replication.connection import (
+    ENDS,
+    Connection,
+    ConnectionGoneError,
+    Frames,
+    PeerLeftError,
+    WebSocket,
+    WeLeftError,
+    be_greeted,
+    closing,
+    greet,
+)
+from replication.fetch import Fetch
+from replication.limits import Limits
+from replication.local import Local, PeerError, RestoredError
+from replication.message import Bye, Identity, Join, Joined, State
+from replication.server import Server
+from replication.session import Session
+from replication.staging import Staging
+from replication.standing import Equality, PeerStatus, Standing, difference, status_of, unreached
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Goals = dict[Target, int]  # targets that were told to hurry, and which attempt of theirs counts
+
+OFFLINE = "this replica is offline: its owner stopped all talk to peers"
+STOPPED = "replication has stopped"
+REPAIR_S = 1.0  # between attempts of a step that failed for reasons of our own
+
+
+class BlocksUnavailableError(Exception):
+    """No peer that can be reached has the blocks."""
+
+
+class Hub:
+    """The peers of `local`.
+
+    `admit` answers requests of newcomers to join (it may raise PeerError); without it nobody is let
+    in.  `on_restored` is called when a peer has seen commits of this replica that are not here, with
+    what to tell people: nothing may be written from then on.  Both run off the loop.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        *,
+        limits: Limits | None = None,
+        admit: Callable[[bytes], bytes] | None = None,
+        on_restored: Callable[[str], None] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self.local = local
+        self.limits = limits or Limits()
+        self.admit = admit
+        self.on_restored = on_restored
+        self.random = random or Random()  # noqa: S311 jitter is no secret
+        self.is_paused = False
+        self.error = ""  # what is wrong with this replica itself: a sync that failed
+        self.fetch = Fetch(self.limits)  # the worker's
+        self.stagings: dict[bytes, Staging] = {}  # the worker's
+        self.connections: dict[bytes, Connection] = {}
+        self.standings: dict[bytes, Standing] = {}
+        self.targets: dict[str, Target] = {}
+        self._dials: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._requests: set[Future[None]] = set()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="replication")
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="replication-sync")
+        self._server = Server(self._serve_incoming, self._refusal, self.limits)
+        self._exit = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self._dirty = asyncio.Event()
+        self._is_notified = False
+        self._pulse = asyncio.Event()  # replaced at each change that somebody may wait for
+        self._probe_number = 0
+        self._session_count = 0
+        self._synced_blocks = 0
+
+    # Starting and stopping
+
+    async def start(self, listen_host: str | None, port: int = 0) -> int | None:
+        """Begin to talk; listen, if there is a host to listen on.  Return the port.
+
+        Raises OSError where it cannot listen there; the hub is stopped then.
+        """
+        assert self._loop is None, "a hub is started once"
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._client = open_client()
+            self._exit.push_async_callback(self._client.close)
+            self._exit.push_async_callback(self._server.stop)
+            self._spawn(self._repeat(self._cycle))
+            self._spawn(self._repeat(self._tick))
+            bound = None if listen_host is None else await self._server.start(listen_host, port)
+        except BaseException:
+            await self.stop()
+            raise
+        if not self.is_paused:
+            self._dial_all()
+        return bound
+
+    async def stop(self) -> None:
+        """End everything; what is under way in the worker is finished first.  May be repeated."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
+        # Who waits may be cancelled; the end comes all the same.
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        self._is_stopping = True
+        async with AsyncExitStack() as steps:  # each is done, whatever became of those before
+            steps.callback(self._fail_requests)
+            steps.callback(self._syncer.shutdown)
+            steps.callback(self._worker.shutdown)
+            steps.push_async_callback(self._exit.aclose)
+            steps.push_async_callback(self._end_tasks)
+            steps.push_async_callback(self._end_connections, WeLeftError("this replica stops"))
+
+    async def _end_connections(self, why: WeLeftError) -> None:
+        for connection in self.connections.values():
+            connection.end(why)
+        waits = [asyncio.create_task(c.gone.wait()) for c in self.connections.values()]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=self.limits.close_s)
+            for wait in late:
+                wait.cancel()
+
+    async def _end_tasks(self) -> None:
+        tasks = self._tasks | set(self._dials.values()) | self._server.tasks
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _fail_requests(self) -> None:
+        for request in self._requests:
+            if not request.done():
+                request.set_exception(BlocksUnavailableError(STOPPED))
+        self._requests.clear()
+
+    # Whom to talk to
+
+    def add_peer(self, url: str) -> None:
+        """Keep up a connection to the peer at `url`.  Raises ValueError where this is no URL."""
+        address(url)
+        if url not in self.targets:
+            backoff = Backoff(self.limits.backoff_min_s, self.limits.backoff_max_s, self.random)
+            self.targets[url] = Target(url, backoff)
+            if self._loop is not None and not self.is_paused:
+                self._dial(url)
+
+    async def remove_peer(self, url: str) -> None:
+        """Dial `url` no more, and end the connection that was dialed there.  Unknown ones are fine."""
+        target = self.targets.pop(url, None)
+        dial = self._dials.pop(url, None)
+        if target is not None and target.store_id in self.standings:
+            self.standings[target.store_id].url = None
+        if dial is not None:
+            dial.cancel()
+            await asyncio.wait([dial])
+
+    async def pause(self) -> None:
+        """Go offline: end all connections, refuse new ones."""
+        self.is_paused = True
+        dials = list(self._dials.values())
+        self._dials.clear()
+        await self._end_connections(WeLeftError(OFFLINE))
+        for dial in dials:
+            dial.cancel()
+        await asyncio.gather(*dials, return_exceptions=True)
+        self._announce()
+
+    def resume(self) -> None:
+        """Go online again."""
+        if self.is_paused:
+            self.is_paused = False
+            if self._loop is not None:
+                self._dial_all()
+
+    def _dial_all(self) -> None:
+        for url in self.targets:
+            self._dial(url)
+
+    def _dial(self, url: str) -> None:
+        if not self._is_stopping:
+            self._dials[url] = asyncio.create_task(self.targets[url].run(self))
+
+    def _refusal(self) -> str:
+        return OFFLINE if self.is_paused else STOPPED if self._is_stopping else ""
+
+    # What happened here
+
+    def notify(self) -> None:
+        """Something was committed: sync and tell it.  In any thread, and cheap."""
+        if self._is_notified or self._loop is None:
+            return
+        self._is_notified = True
+        try:
+            self._loop.call_soon_threadsafe(self._begin_cycle)
+        except RuntimeError:
+            assert self._is_stopping, "the loop is closed"
+
+    def request_blocks(self, hashes: Sequence[bytes]) -> Future[None]:
+        """Have these blocks asked for before all others: a program waits.  In any thread.
+
+        The result comes when all are here; BlocksUnavailableError where no reachable peer has one.
+        """
+        done: Future[None] = Future()
+        self._requests.add(done)
+        wanted = tuple(hashes)
+        try:
+            if self._is_stopping or self._loop is None:
+                raise RuntimeError(STOPPED)
+            self._loop.call_soon_threadsafe(lambda: self._spawn(self._answer(wanted, done)))
+        except RuntimeError:
+            self._requests.discard(done)
+            done.set_exception(BlocksUnavailableError(STOPPED))
+        return done
+
+    async def obtain_blocks(self, hashes: Sequence[bytes]) -> None:
+        """As `request_blocks`, within the loop.  Raises BlocksUnavailableError."""
+        if self.is_paused:
+            raise BlocksUnavailableError(OFFLINE)
+        deadline_s = time.monotonic() + self.limits.request_s
+        goals = self._hurry()
+        while True:
+            pulse = self._pulse  # before looking: what changes meanwhile is not missed
+            absent, hopeless = await self._in_worker(self._look_for, tuple(hashes))
+            if not absent:
+                return
+            self._wake_all()
+            if hopeless and not self._pending(goals):
+                raise BlocksUnavailableError(f"no reachable peer has block {hopeless[0].hex()}")
+            if not await _happens(pulse, deadline_s):
+                raise BlocksUnavailableError(
+                    f"block {absent[0].hex()} did not come within {self.limits.request_s:g} s"
+                )
+
+    async def wait_equal(self, timeout_s: float) -> Equality:
+        """Wait until this replica and every peer that can be reached have the same.
+
+        Each peer is asked to sync and say what it has after this call began; peers that are not
+        connected are dialed once.  Not equal in time, or offline: the reason says what is missing.
+        """
+        if self.is_paused:
+            return Equality(is_equal=False, peer_count=0, reason=OFFLINE)
+        deadline_s = time.monotonic() + timeout_s
+        goals = self._hurry()
+        self._probe_number += 1
+        number = self._probe_number
+        await self._in_syncer(self.local.sync)
+        self._begin_cycle()
+        while True:
+            pulse = self._pulse
+            connections = [c for c in self.connections.values()]
+            reasons = await self._in_worker(self._differences, connections, number)
+            reasons += [f"{target.url} is being dialed" for target in self._pending(goals)]
+            if not reasons:
+                return Equality(is_equal=True, peer_count=len(connections), reason="")
+            self._wake_all()
+            if not await _happens(pulse, deadline_s):
+                return Equality(
+                    is_equal=False, peer_count=len(connections), reason="; ".join(reasons)
+                )
+
+    async def status(self) -> list[PeerStatus]:
+        """Return what is known of each peer, those that were never reached last."""
+        vector, missing = await self._in_worker(self._own_state)
+        now_s = time.monotonic()
+        known = []
+        for store_id, standing in sorted(self.standings.items()):
+            connection = self.connections.get(store_id)
+            direction = None if connection is None else "out" if connection.is_ours else "in"
+            known.append(status_of(standing, direction, vector, missing, now_s))
+        urls = {standing.url for standing in self.standings.values()}
+        return known + [
+            unreached(url, target.error) for url, target in self.targets.items() if url not in urls
+        ]
+
+    # One connection
+
+    async def call(self, target: Target) -> None:
+        async with dialed(self._client, target.url, self.limits) as frames:
+            dialer = Dialer(credentials_of(self.local), os.urandom(32))
+            async with asyncio.timeout(self.limits.greeting_s):
+                peer = await greet(frames, dialer)
+            await self._in_worker(self.local.check_peer, *peer)
+            target.reached(peer.store_id)
+            self._standing(peer).url = target.url
+            await self._serve(frames, peer, is_ours=True)
+
+    async def _serve_incoming(self, socket: WebSocket) -> None:
+        try:
+            async with closing(socket, self.limits) as frames:
+                acceptor = Acceptor(credentials_of(self.local), os.urandom(32))
+                async with asyncio.timeout(self.limits.greeting_s):
+                    peer = await be_greeted(frames, acceptor)
+                if peer is None:
+                    await frames.send(acceptor.welcome(None))
+                    await self._admit_newcomer(frames)
+                else:
+                    await self._in_worker(self.local.check_peer, *peer)
+                    await frames.send(acceptor.welcome(peer))
+                    await self._serve(frames, peer, is_ours=False)
+        except ENDS as error:
+            logger.info("a connection from a peer ended: %s", error)
+
+    async def _admit_newcomer(self, frames: Frames) -> None:
+        message = frames.only(await frames.receive_frame(self.limits.greeting_s))
+        if not isinstance(message, Join) or len(message.request) > self.limits.join_bytes_max:
+            raise PeerError("no request to join, or too large a one")
+        if self.admit is None:
+            raise PeerError("this replica lets nobody in")
+        await frames.send(Joined(await self._in_worker(self.admit, message.request)))
+
+    async def _serve(self, frames: Frames, peer: Identity, *, is_ours: bool) -> None:
+        """Carry a session with a peer that may come in.  Raises one of ENDS."""
+        connection = Connection(frames, peer, is_ours=is_ours)
+        await self._take_place(connection)
+        standing = self._standing(peer)
+        try:
+            session = await self._in_worker(self._open, connection)
+            standing.error = ""
+            self._announce()
+            self._begin_cycle()  # which lets it speak
+            await connection.run(session, self)
+        except ENDS as error:
+            self._note_end(standing, error)
+            raise
+        except Exception as error:  # noqa: BLE001 a fault of ours ends this connection, not the hub
+            logger.exception("the connection to %s failed", peer.name)
+            standing.error = f"this replica failed: {error!r}"
+            raise ConnectionGoneError("this replica failed, see its log") from None
+        finally:
+            del self.connections[peer.store_id]
+            self._worker.submit(self._close, connection)
+            connection.gone.set()
+            self._announce()
+            self._wake_all()  # what was asked of this peer is to be asked of others
+
+    async def _take_place(self, new: Connection) -> None:
+        """Become the connection with this peer.  Raises WeLeftError where another one stays."""
+        store_id = new.peer.store_id
+        while (old := self.connections.get(store_id)) is not None:
+            keeps_ours = self.local.store_id < store_id
+            if old.is_ours != new.is_ours and old.is_ours == keeps_ours:
+                raise WeLeftError(
+                    "connected already, by a connection that was dialed from the other side"
+                )
+            old.end(WeLeftError("replaced by another connection"))
+            await old.gone.wait()
+        if self._refusal():
+            raise WeLeftError(self._refusal())
+        self.connections[store_id] = new
+
+    def _note_end(self, standing: Standing, error: Exception) -> None:
+        if isinstance(error, WeLeftError):
+            return
+        says = "the peer says: " if isinstance(error, PeerLeftError) else ""
+        standing.error = says + (str(error) or type(error).__name__)
+        logger.info("the connection to %s ended: %s", standing.identity.name, standing.error)
+        if isinstance(error, RestoredError) and self.on_restored is not None:
+            self._worker.submit(self.on_restored, str(error))
+
+    def _standing(self, peer: Identity) -> Standing:
+        return self.standings.setdefault(peer.store_id, Standing(peer))
+
+    def heard(self, connection: Connection) -> None:
+        self.standings[connection.peer.store_id].last_contact_s = time.time()
+
+    async def accept(self, session: Session, frame: bytes) -> None:
+        await self._in_worker(self._accept, session, frame)
+        if session.has_changed:
+            session.has_changed = False
+            self._begin_cycle()
+        self._spread()
+        self._announce()
+
+    async def next_frame(self, session: Session) -> bytes | None:
+        frame = await self._in_worker(self._next_frame, session)
+        self._spread()
+        return frame
+
+    def attempted(self) -> None:
+        self._announce()
+
+    def connection_to(self, store_id: bytes | None) -> Connection | None:
+        return None if store_id is None else self.connections.get(store_id)
+
+    # In the worker
+
+    def _open(self, connection: Connection) -> Session:
+        peer = connection.peer
+        staging = self.stagings.setdefault(peer.store_id, Staging(peer.store_id))
+        self._session_count += 1
+        connection.session = Session(
+            self.local, peer, self._session_count, self.fetch, staging, self.limits
+        )
+        return connection.session
+
+    def _close(self, connection: Connection) -> None:
+        if connection.session is not None:
+            connection.session.close()
+
+    def _accept(self, session: Session, frame: bytes) -> None:
+        now_s = time.monotonic()
+        for message in wire.unseal(frame, self.limits):
+            if isinstance(message, Bye):
+                raise PeerLeftError(message.reason)
+            session.receive(message, now_s)
+        standing = self.standings[session.peer.store_id]
+        standing.state = session.peer_state
+        if session.peer_state is not None and session.peer_state.vector == self.local.vector():
+            standing.equal_s = now_s
+
+    def _next_frame(self, session: Session) -> bytes | None:
+        messages = session.take(time.monotonic())
+        return wire.seal(messages, self.limits) if messages else None
+
+    def _advance(self, arrived_count: int, probes: list[tuple[Connection, Session, int]]) -> None:
+        end = self.local.durable_end()  # before the vector: what may be told is covered by it
+        vector = self.local.vector()
+        self.fetch.refill(self.local, time.monotonic())
+        missing = len(self.fetch.known)
+        if self.fetch.arrived_count != arrived_count:
+            missing = max(1, missing)  # some came after the sync began: not durable yet
+        for connection, session, probe in probes:
+            if connection.gone.is_set():
+                continue
+            session.advance(State(vector, missing), end, probe)
+            if session.peer_state is not None and session.peer_state.vector == vector:
+                self.standings[connection.peer.store_id].equal_s = time.monotonic()
+
+    def _own_state(self) -> tuple[Any, int]:
+        self.fetch.refill(self.local, time.monotonic())
+        return self.local.vector(), len(self.fetch.known)
+
+    def _look_for(self, hashes: tuple[bytes, ...]) -> tuple[list[bytes], list[bytes]]:
+        """Return which of the blocks are absent, and of these the hopeless; have them asked for."""
+        found = self.local.blocks(hashes)
+        absent = [h for h, block in zip(hashes, found, strict=True) if block is None]
+        self.fetch.urge(absent)
+        return absent, [h for h in absent if self.fetch.is_hopeless(h)]
+
+    def _differences(self, connections: list[Connection], number: int) -> list[str]:
+        vector, missing = self._own_state()
+        reasons = [f"{missing} blocks or more are to come"] if missing else []
+        for connection in connections:
+            session, name = connection.session, connection.peer.name
+            if session is None:
+                reasons.append(f"{name} is being greeted")
+                continue
+            session.probe(number)
+            if session.probe_answer < number:
+                reasons.append(f"{name} has not answered yet")
+            elif why := difference(name, session.peer_state, vector):
+                reasons.append(why)
+        return reasons
+
+    # The loop's tasks
+
+    async def _cycle(self) -> None:
+        await self._dirty.wait()
+        self._dirty.clear()
+        if not self.connections:
+            return  # nobody to tell: no fsync for nothing
+        started_s = time.monotonic()
+        arrived_count = self.fetch.arrived_count
+        probes = [
+            (connection, connection.session, connection.session.probes_heard)
+            for connection in self.connections.values()
+            if connection.session is not None
+        ]
+        await self._in_syncer(self.local.sync)
+        await self._in_worker(self._advance, arrived_count, probes)
+        self._synced_blocks = arrived_count
+        self._wake_all()
+        self._announce()
+        # A lone commit goes out at once; many in a row share their syncs.
+        await asyncio.sleep(started_s + self.limits.cycle_gap_s - time.monotonic())
+
+    async def _tick(self) -> None:
+        await asyncio.sleep(self.limits.tick_s)
+        for connection in list(self.connections.values()):
+            if connection.session is not None and not connection.gone.is_set():
+                try:
+                    await self._in_worker(connection.session.tick, time.monotonic())
+                except PeerError as error:
+                    connection.end(error)
+        if self.fetch.arrived_count != self._synced_blocks:
+            self._begin_cycle()
+        self._wake_all()
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 a disk that fails now may not fail later
+                logger.exception("replication is held up")
+                self.error = f"replication is held up: {error!r}"
+                await asyncio.sleep(REPAIR_S)
+                self._dirty.set()
+            else:
+                self.error = ""
+
+    async def _answer(self, hashes: tuple[bytes, ...], done: Future[None]) -> None:
+        if not done.set_running_or_notify_cancel():
+            return
+        try:
+            await self.obtain_blocks(hashes)
+        except BlocksUnavailableError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        self._requests.discard(done)
+
+    def _begin_cycle(self) -> None:
+        self._is_notified = False  # before the sync: who commits after this notifies again
+        self._dirty.set()
+
+    def _spread(self) -> None:
+        if self.fetch.has_stirred:
+            self.fetch.has_stirred = False
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for connection in self.connections.values():
+            connection.wake.set()
+
+    def _announce(self) -> None:
+        self._pulse.set()
+        self._pulse = asyncio.Event()
+
+    def _hurry(self) -> Goals:
+        """Have all peers that are not connected dialed now."""
+        goals = {}
+        for target in self.targets.values():
+            if self.connection_to(target.store_id) is None:
+                goals[target] = target.attempt_count + 1
+                target.hurry.set()
+        return goals
+
+    def _pending(self, goals: Goals) -> list[Target]:
+        """Return the peers whose dialing has led to nothing yet, neither a connection nor an error."""
+        return [
+            target
+            for target, goal in goals.items()
+            if target.url in self._dials
+            and target.attempt_count < goal
+            and self.connection_to(target.store_id) is None
+        ]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        assert not kwargs, "run_in_executor takes none"
+        return await asyncio.get_running_loop().run_in_executor(self._worker, call, *args)
+
+    async def _in_syncer(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._syncer, call)
+
+
+async def _happens(pulse: asyncio.Event, deadline_s: float) -> bool:
+    """Wait for the pulse; return whether it came before the deadline (monotonic clock)."""
+    try:
+        async with asyncio.timeout(deadline_s - time.monotonic()):
+            await pulse.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""Peers that dial us: the HTTP side.  GET /elmer/v1 becomes a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from replication.connection import WebSocket
+from replication.limits import Limits
+
+PATH = "/elmer/v1"
+
+
+class Server:
+    """`refusal` returns why nobody is let in at the moment, "" otherwise; `serve` runs a connection."""
+
+    def __init__(
+        self,
+        serve: Callable[[WebSocket], Awaitable[None]],
+        refusal: Callable[[], str],
+        limits: Limits,
+    ) -> None:
+        self.serve = serve
+        self.refusal = refusal
+        self.limits = limits
+        self.runner: web.AppRunner | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str, port: int) -> int:
+        """Return the port that is listened on, which is another one if `port` is 0."""
+        app = web.Application()
+        app.router.add_get(PATH, self._handle)
+        # Access logs and signals are the shell's; a stopped server has ended its connections itself.
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.limits.close_s)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, host, port)
+        await site.start()
+        address = self.runner.addresses[0]
+        return int(address[1])
+
+    async def stop(self) -> None:
+        if self.runner is not None:
+            await self.runner.cleanup()
+            self.runner = None
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        reason = self.refusal()
+        if not reason and len(self.tasks) >= self.limits.connections_max:
+            reason = "this replica has as many connections as it takes"
+        if reason:
+            # Closed: a client that keeps the connection alive would hold up `stop`.
+            return web.Response(status=503, text=reason, headers={"Connection": "close"})
+        socket = web.WebSocketResponse(
+            max_msg_size=self.limits.frame_bytes_max, compress=False, timeout=self.limits.close_s
+        )
+        if not socket.can_prepare(request):
+            return web.Response(status=426, text="a WebSocket is spoken here")
+        await socket.prepare(request)
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            await self.serve(socket)
+        finally:
+            self.tasks.discard(task)
+        return socket
