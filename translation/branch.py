@@ -1,0 +1,126 @@
+"""A branch of a file's content as it stands: what the replica tells, and how it is read.
+
+A file shows one branch; each of its conflict entries shows another.  `Base` is what the content of
+files needs of a replica.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from crdt.blocks import BLOCK_SIZE, HOLE, BlockMap, Rows, block_key
+from crdt.facts import Ino, Ref
+
+
+class BlocksMissing(OSError):  # noqa: N818 - what a reader waits for, and no failure yet
+    """Blocks of a content are not here yet: fetch them and try the request again.
+
+    An OSError, so that a request which does not wait fails with EIO.
+    """
+
+    def __init__(self, hashes: Iterable[bytes]) -> None:
+        super().__init__(errno.EIO, os.strerror(errno.EIO))
+        self.hashes = tuple(hashes)
+
+
+class Shown(NamedTuple):
+    """What an inode number shows.
+
+    Small content is `inline`; else its block map is `map`, in the rows of `map_ino`.
+    """
+
+    owner: Ino  # whose rows hold the branch: the inode itself, or of a conflict entry its file
+    head: Ref
+    size: int  # bytes
+    mtime_ns: int
+    map: int
+    map_ino: Ino
+    inline: bytes | None
+    digest: bytes
+    first_digest: bytes
+    settled: tuple[Ref, ...]  # further heads that a new version must name as parents
+
+
+class VersionFields(NamedTuple):
+    """What a new version holds, in the words of `crdt.facts.Version`."""
+
+    size: int  # bytes
+    mtime_ns: int
+    digest: bytes
+    first_digest: bytes
+    inline: bytes | None
+    cut_bytes: int | None
+    changed: tuple[tuple[int, bytes], ...]
+
+
+class Base(Rows, Protocol):
+    """What a replica is to the contents of its files."""
+
+    @property
+    def digest_key(self) -> bytes: ...
+
+    def shown(self, ino: Ino) -> Shown:
+        """Raises FileNotFoundError (ENOENT) where there is no such inode."""
+
+    def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
+        """Return the branch that `head` was the head of, as it stands after merges and splits.
+
+        It may have gone on along versions of this replica.  None where it is gone.
+        """
+
+    def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:
+        """Commit a version that extends `base`, with these rows in the same batch."""
+
+    def put_rows(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Commit rows that are no facts."""
+
+    def now_ns(self) -> int: ...
+
+
+def blocks_of(rows: Rows, branch: Shown, indices: Sequence[int]) -> list[bytes]:
+    """Return the blocks at these indices, which ascend.  Raises BlocksMissing."""
+    if branch.inline is not None:
+        return [HOLE if index else branch.inline for index in indices]
+    block_map = BlockMap(rows, branch.map_ino, branch.map)
+    if indices[-1] - indices[0] == len(indices) - 1:
+        hashes = block_map.hashes(indices[0], indices[-1])
+    else:
+        hashes = [block_map.hash_at(index) for index in indices]
+    blocks = [rows.get(block_key(block_hash)) if block_hash else HOLE for block_hash in hashes]
+    if None in blocks:
+        raise BlocksMissing(h for h, block in zip(hashes, blocks, strict=True) if block is None)
+    return [block for block in blocks if block is not None]
+
+
+def read_branch(rows: Rows, branch: Shown, offset: int, size: int) -> bytes:
+    """Return the bytes from `offset` on, fewer at the end of the content.  Raises BlocksMissing."""
+    if branch.inline is not None:
+        return branch.inline[offset : offset + size]
+    end = min(offset + size, branch.size)
+    if end <= offset:
+        return b""
+    return cut_out(blocks_of(rows, branch, spanned(offset, end)), offset, end)
+
+
+def spanned(offset: int, end: int) -> range:
+    """Return the indices of the blocks that these bytes lie in."""
+    return range(offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE + 1)
+
+
+def cut_out(blocks: Sequence[bytes | bytearray], offset: int, end: int) -> bytes:
+    """Return the bytes from `offset` to `end` out of the blocks that they lie in."""
+    start = offset % BLOCK_SIZE
+    if len(blocks) == 1:
+        return _padded(blocks[0][start : start + end - offset], end - offset)
+    last_size = (end - 1) % BLOCK_SIZE + 1
+    pieces = [_padded(blocks[0][start:], BLOCK_SIZE - start)]
+    pieces += [_padded(block, BLOCK_SIZE) for block in blocks[1:-1]]
+    pieces.append(_padded(blocks[-1][:last_size], last_size))
+    return b"".join(pieces)
+
+
+def _padded(piece: bytes | bytearray, size: int) -> bytes:
+    return bytes(piece) if len(piece) == size else piece + bytes(size - len(piece))
