@@ -135,6 +135,4 @@ class Acceptor:
 
 def _check_other(mine: Credentials, other: Identity | None) -> None:
     if mine.identity is not None and other is not None and mine.identity.store_id == other.store_id:
-        raise PeerError(
-            "the peer is this replica itself, or a copy of its store: a copy must be joined anew"
-        )
+        raise PeerError("the peer is this replica itself, or a copy of its store: a copy must be joined anew")

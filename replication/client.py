@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 import aiohttp
 
 from replication.auth import Credentials, Dialer
-from replication.backoff import Backoff
-from replication.connection import ENDS, Connection, ConnectionGoneError, Frames, closing, greet
+from replication.connection import ConnectionGoneError, Frames, closing, greet
 from replication.limits import Limits
 from replication.local import PeerError
 from replication.message import Join, Joined
@@ -76,61 +74,5 @@ async def request_join(
         await frames.send(Join(request))
         message = frames.only(await frames.receive_frame(limits.join_s))
         if not isinstance(message, Joined):
-            raise PeerError(
-                f"{type(message).__name__} where the answer to a request to join was due"
-            )
+            raise PeerError(f"{type(message).__name__} where the answer to a request to join was due")
         return message.answer
-
-
-class Caller(Protocol):
-    """What dialing needs of the hub."""
-
-    limits: Limits
-
-    async def call(self, target: Target) -> None:
-        """Dial, greet, and run the connection until it ends.  Raises one of ENDS."""
-
-    def connection_to(self, store_id: bytes | None) -> Connection | None: ...
-
-    def attempted(self) -> None:
-        """An attempt has ended, or led to a connection."""
-
-
-class Target:
-    """A peer that is to be dialed whenever it is not connected."""
-
-    def __init__(self, url: str, backoff: Backoff) -> None:
-        self.url = url
-        self.backoff = backoff
-        self.store_id: bytes | None = None  # of who answered there last
-        self.error = ""
-        self.attempt_count = 0  # attempts that ended, or led to a connection
-        self.hurry = asyncio.Event()  # do not wait: dial now
-
-    def reached(self, store_id: bytes) -> None:
-        self.store_id = store_id
-        self.error = ""
-        self.backoff.succeeded()
-
-    async def run(self, caller: Caller) -> None:
-        while True:
-            connection = caller.connection_to(self.store_id)
-            if connection is not None:
-                # It dialed us, or the same peer has two URLs.
-                await connection.gone.wait()
-                continue
-            try:
-                await caller.call(self)
-            except ENDS as error:
-                self.error = str(error) or type(error).__name__
-            self.attempt_count += 1
-            caller.attempted()
-            await self._pause()
-
-    async def _pause(self) -> None:
-        self.hurry.clear()
-        try:
-            async with asyncio.timeout(self.backoff.failed()):
-                await self.hurry.wait()
-        except TimeoutError:
-            pass

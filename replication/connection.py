@@ -15,7 +15,7 @@ import asyncio
 import socket as sockets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from replication import wire
 from replication.auth import Acceptor, Dialer
@@ -39,14 +39,22 @@ class PeerLeftError(PeerError):
     """The peer ended the connection, and said why."""
 
 
+class Received(Protocol):
+    @property
+    def type(self) -> int: ...
+
+    @property
+    def data(self) -> object: ...
+
+
 class WebSocket(Protocol):
     async def send_bytes(self, data: bytes) -> None: ...
 
-    async def receive(self, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109 as in aiohttp
+    async def receive(self, timeout: float | None = None) -> Received: ...  # noqa: ASYNC109 as in aiohttp
 
     async def close(self) -> bool: ...
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+    def get_extra_info(self, name: str) -> object: ...
 
 
 ENDS = (PeerError, ConnectionGoneError, OSError)  # how a connection ends in the course of things
@@ -101,7 +109,7 @@ class Frames:
             # A transport with unsent data waits for the peer to take it, which a dead one never
             # does.  A socket that is shut down fails the next write, and the transport lets go.
             transport_socket = self.socket.get_extra_info("socket")
-            if transport_socket is not None:
+            if isinstance(transport_socket, asyncio.trsock.TransportSocket):
                 with suppress(OSError):
                     transport_socket.shutdown(sockets.SHUT_RDWR)
 
@@ -163,9 +171,7 @@ class Connection:
         self.session: Session | None = None
         self.wake = asyncio.Event()  # the session may have something to say
         self.gone = asyncio.Event()  # the session is closed; another one with the peer may begin
-        self.ending: asyncio.Future[WeLeftError | PeerError] = (
-            asyncio.get_running_loop().create_future()
-        )
+        self.ending: asyncio.Future[WeLeftError | PeerError] = asyncio.get_running_loop().create_future()
 
     def end(self, why: WeLeftError | PeerError) -> None:
         """Have the connection end soon; the peer is told why."""

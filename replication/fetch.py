@@ -116,9 +116,7 @@ class Fetch:
         self.stale = True
         self.retry_s = self.limits.retry_min_s
 
-    def lacks(
-        self, peer: PeerKey, hashes: Iterable[bytes], expected: Iterable[bytes], now_s: float
-    ) -> None:
+    def lacks(self, peer: PeerKey, hashes: Iterable[bytes], expected: Iterable[bytes], now_s: float) -> None:
         """Raises PeerError where the peer was not asked for them."""
         hashes, expected = tuple(hashes), tuple(expected)
         self._answered(peer, (*hashes, *expected), now_s)
@@ -166,9 +164,7 @@ class Fetch:
     def expects(self, block_hash: bytes, asker: PeerKey) -> bool:
         """Whether this replica wants the block and may still get it from somebody but the asker."""
         return block_hash in self.known and any(
-            block_hash not in source.lacking
-            for peer, source in self.sources.items()
-            if peer != asker
+            block_hash not in source.lacking for peer, source in self.sources.items() if peer != asker
         )
 
     def note_interest(self, peer: PeerKey, hashes: Iterable[bytes]) -> None:
@@ -216,14 +212,11 @@ class Fetch:
     def _has_room(self, source: Source) -> bool:
         room = self.limits.blocks_in_flight_max - len(source.in_flight)
         # What a program waits for does not queue behind what nobody waits for.
-        return room > 0 or (
-            source.candidates[0] in self.urgent and room > -self.limits.blocks_in_flight_max
-        )
+        return room > 0 or (source.candidates[0] in self.urgent and room > -self.limits.blocks_in_flight_max)
 
     def _has_plenty(self) -> bool:
         return bool(self.sources) and all(
-            len(source.candidates) >= self.limits.blocks_in_flight_max
-            for source in self.sources.values()
+            len(source.candidates) >= self.limits.blocks_in_flight_max for source in self.sources.values()
         )
 
     def _forget_all_but(self, wanted: set[bytes]) -> None:

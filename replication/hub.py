@@ -26,10 +26,9 @@ from contextlib import AsyncExitStack
 from random import Random
 from typing import Any, ParamSpec, TypeVar
 
-from replication import wire
 from replication.auth import Acceptor, Dialer, credentials_of
 from replication.backoff import Backoff
-from replication.client import Target, address, dialed, open_client
+from replication.client import address, dialed, open_client
 from replication.connection import (
     ENDS,
     Connection,
@@ -42,20 +41,19 @@ from replication.connection import (
     closing,
     greet,
 )
-from replication.fetch import Fetch
+from replication.dialing import Dialing, Target
+from replication.exchange import Exchange
 from replication.limits import Limits
 from replication.local import Local, PeerError, RestoredError
-from replication.message import Bye, Identity, Join, Joined, State
+from replication.message import Identity, Join, Joined
 from replication.server import Server
 from replication.session import Session
-from replication.staging import Staging
-from replication.standing import Equality, PeerStatus, Standing, difference, status_of, unreached
+from replication.standing import Equality, PeerStatus, Standing, unreached
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Goals = dict[Target, int]  # targets that were told to hurry, and which attempt of theirs counts
 
 OFFLINE = "this replica is offline: its owner stopped all talk to peers"
 STOPPED = "replication has stopped"
@@ -69,9 +67,9 @@ class BlocksUnavailableError(Exception):
 class Hub:
     """The peers of `local`.
 
-    `admit` answers requests of newcomers to join (it may raise PeerError); without it nobody is let
-    in.  `on_restored` is called when a peer has seen commits of this replica that are not here, with
-    what to tell people: nothing may be written from then on.  Both run off the loop.
+    `admit` answers requests of newcomers to join (it may raise PeerError); without it nobody is
+    let in.  `on_restored` is called when a peer has seen commits of this replica that are not here,
+    with what to tell people: nothing may be written from then on.  Both run in the worker.
     """
 
     def __init__(
@@ -90,12 +88,9 @@ class Hub:
         self.random = random or Random()  # noqa: S311 jitter is no secret
         self.is_paused = False
         self.error = ""  # what is wrong with this replica itself: a sync that failed
-        self.fetch = Fetch(self.limits)  # the worker's
-        self.stagings: dict[bytes, Staging] = {}  # the worker's
+        self.exchange = Exchange(local, self.limits)
         self.connections: dict[bytes, Connection] = {}
-        self.standings: dict[bytes, Standing] = {}
-        self.targets: dict[str, Target] = {}
-        self._dials: dict[str, asyncio.Task[None]] = {}
+        self.dialing = Dialing(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests: set[Future[None]] = set()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="replication")
@@ -109,7 +104,6 @@ class Hub:
         self._is_notified = False
         self._pulse = asyncio.Event()  # replaced at each change that somebody may wait for
         self._probe_number = 0
-        self._session_count = 0
         self._synced_blocks = 0
 
     # Starting and stopping
@@ -132,7 +126,7 @@ class Hub:
             await self.stop()
             raise
         if not self.is_paused:
-            self._dial_all()
+            self.dialing.go_online()
         return bound
 
     async def stop(self) -> None:
@@ -150,6 +144,7 @@ class Hub:
             steps.callback(self._worker.shutdown)
             steps.push_async_callback(self._exit.aclose)
             steps.push_async_callback(self._end_tasks)
+            steps.push_async_callback(self.dialing.go_offline)
             steps.push_async_callback(self._end_connections, WeLeftError("this replica stops"))
 
     async def _end_connections(self, why: WeLeftError) -> None:
@@ -162,7 +157,7 @@ class Hub:
                 wait.cancel()
 
     async def _end_tasks(self) -> None:
-        tasks = self._tasks | set(self._dials.values()) | self._server.tasks
+        tasks = self._tasks | self._server.tasks
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -178,52 +173,33 @@ class Hub:
     def add_peer(self, url: str) -> None:
         """Keep up a connection to the peer at `url`.  Raises ValueError where this is no URL."""
         address(url)
-        if url not in self.targets:
+        if url not in self.dialing.targets:
             backoff = Backoff(self.limits.backoff_min_s, self.limits.backoff_max_s, self.random)
-            self.targets[url] = Target(url, backoff)
-            if self._loop is not None and not self.is_paused:
-                self._dial(url)
+            self.dialing.add(Target(url, backoff))
 
     async def remove_peer(self, url: str) -> None:
-        """Dial `url` no more, and end the connection that was dialed there.  Unknown ones are fine."""
-        target = self.targets.pop(url, None)
-        dial = self._dials.pop(url, None)
-        if target is not None and target.store_id in self.standings:
-            self.standings[target.store_id].url = None
-        if dial is not None:
-            dial.cancel()
-            await asyncio.wait([dial])
+        """Dial `url` no more, and end the connection that was dialed there, if there is one."""
+        target = await self.dialing.remove(url)
+        if target is not None and target.store_id in self.exchange.standings:
+            self.exchange.standings[target.store_id].url = None
 
     async def pause(self) -> None:
         """Go offline: end all connections, refuse new ones."""
         self.is_paused = True
-        dials = list(self._dials.values())
-        self._dials.clear()
         await self._end_connections(WeLeftError(OFFLINE))
-        for dial in dials:
-            dial.cancel()
-        await asyncio.gather(*dials, return_exceptions=True)
-        self._announce()
+        await self.dialing.go_offline()
+        self.announce()
 
     def resume(self) -> None:
         """Go online again."""
-        if self.is_paused:
-            self.is_paused = False
-            if self._loop is not None:
-                self._dial_all()
-
-    def _dial_all(self) -> None:
-        for url in self.targets:
-            self._dial(url)
-
-    def _dial(self, url: str) -> None:
-        if not self._is_stopping:
-            self._dials[url] = asyncio.create_task(self.targets[url].run(self))
+        self.is_paused = False
+        if self._loop is not None and not self._is_stopping:
+            self.dialing.go_online()
 
     def _refusal(self) -> str:
         return OFFLINE if self.is_paused else STOPPED if self._is_stopping else ""
 
-    # What happened here
+    # What people and programs wait for
 
     def notify(self) -> None:
         """Something was committed: sync and tell it.  In any thread, and cheap."""
@@ -241,14 +217,17 @@ class Hub:
         The result comes when all are here; BlocksUnavailableError where no reachable peer has one.
         """
         done: Future[None] = Future()
-        self._requests.add(done)
         wanted = tuple(hashes)
-        try:
-            if self._is_stopping or self._loop is None:
-                raise RuntimeError(STOPPED)
-            self._loop.call_soon_threadsafe(lambda: self._spawn(self._answer(wanted, done)))
-        except RuntimeError:
-            self._requests.discard(done)
+        self._requests.add(done)
+        if self._loop is not None and not self._is_stopping:
+            try:
+                self._loop.call_soon_threadsafe(lambda: self._spawn(self._answer(wanted, done)))
+            except RuntimeError:
+                assert self._is_stopping, "the loop is closed"
+            else:
+                return done
+        self._requests.discard(done)
+        if not done.done():
             done.set_exception(BlocksUnavailableError(STOPPED))
         return done
 
@@ -257,14 +236,14 @@ class Hub:
         if self.is_paused:
             raise BlocksUnavailableError(OFFLINE)
         deadline_s = time.monotonic() + self.limits.request_s
-        goals = self._hurry()
+        goals = self.dialing.hurry()
         while True:
             pulse = self._pulse  # before looking: what changes meanwhile is not missed
-            absent, hopeless = await self._in_worker(self._look_for, tuple(hashes))
+            absent, hopeless = await self._in_worker(self.exchange.look_for, hashes)
             if not absent:
                 return
             self._wake_all()
-            if hopeless and not self._pending(goals):
+            if hopeless and not self.dialing.pending(goals):
                 raise BlocksUnavailableError(f"no reachable peer has block {hopeless[0].hex()}")
             if not await _happens(pulse, deadline_s):
                 raise BlocksUnavailableError(
@@ -280,48 +259,52 @@ class Hub:
         if self.is_paused:
             return Equality(is_equal=False, peer_count=0, reason=OFFLINE)
         deadline_s = time.monotonic() + timeout_s
-        goals = self._hurry()
+        goals = self.dialing.hurry()
         self._probe_number += 1
         number = self._probe_number
         await self._in_syncer(self.local.sync)
         self._begin_cycle()
         while True:
             pulse = self._pulse
-            connections = [c for c in self.connections.values()]
-            reasons = await self._in_worker(self._differences, connections, number)
-            reasons += [f"{target.url} is being dialed" for target in self._pending(goals)]
+            names = [c.peer.name for c in self.connections.values() if c.session is None]
+            reasons = [f"{name} is being greeted" for name in names]
+            reasons += await self._in_worker(self.exchange.differences, number, time.monotonic())
+            reasons += [f"{target.url} is being dialed" for target in self.dialing.pending(goals)]
+            count = len(self.connections)
             if not reasons:
-                return Equality(is_equal=True, peer_count=len(connections), reason="")
+                return Equality(is_equal=True, peer_count=count, reason="")
             self._wake_all()
             if not await _happens(pulse, deadline_s):
-                return Equality(
-                    is_equal=False, peer_count=len(connections), reason="; ".join(reasons)
-                )
+                return Equality(is_equal=False, peer_count=count, reason="; ".join(reasons))
 
     async def status(self) -> list[PeerStatus]:
         """Return what is known of each peer, those that were never reached last."""
-        vector, missing = await self._in_worker(self._own_state)
-        now_s = time.monotonic()
-        known = []
-        for store_id, standing in sorted(self.standings.items()):
-            connection = self.connections.get(store_id)
-            direction = None if connection is None else "out" if connection.is_ours else "in"
-            known.append(status_of(standing, direction, vector, missing, now_s))
-        urls = {standing.url for standing in self.standings.values()}
-        return known + [
-            unreached(url, target.error) for url, target in self.targets.items() if url not in urls
-        ]
+        directions = {s: "out" if c.is_ours else "in" for s, c in self.connections.items()}
+        known = await self._in_worker(self.exchange.status, directions, time.monotonic())
+        urls = {peer.url for peer in known}
+        return known + [unreached(t.url, t.error) for t in self.dialing if t.url not in urls]
+
+    async def _answer(self, hashes: tuple[bytes, ...], done: Future[None]) -> None:
+        if done.set_running_or_notify_cancel():
+            try:
+                await self.obtain_blocks(hashes)
+            except BlocksUnavailableError as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+        self._requests.discard(done)
 
     # One connection
 
     async def call(self, target: Target) -> None:
+        """Dial, greet, and run the connection until it ends.  Raises one of ENDS."""
         async with dialed(self._client, target.url, self.limits) as frames:
             dialer = Dialer(credentials_of(self.local), os.urandom(32))
             async with asyncio.timeout(self.limits.greeting_s):
                 peer = await greet(frames, dialer)
             await self._in_worker(self.local.check_peer, *peer)
             target.reached(peer.store_id)
-            self._standing(peer).url = target.url
+            self.exchange.standing(peer).url = target.url
             await self._serve(frames, peer, is_ours=True)
 
     async def _serve_incoming(self, socket: WebSocket) -> None:
@@ -352,17 +335,17 @@ class Hub:
         """Carry a session with a peer that may come in.  Raises one of ENDS."""
         connection = Connection(frames, peer, is_ours=is_ours)
         await self._take_place(connection)
-        standing = self._standing(peer)
+        standing = self.exchange.standing(peer)
         try:
             session = await self._in_worker(self._open, connection)
-            standing.error = ""
-            self._announce()
+            self.announce()
             self._begin_cycle()  # which lets it speak
             await connection.run(session, self)
         except ENDS as error:
             self._note_end(standing, error)
             raise
-        except Exception as error:  # noqa: BLE001 a fault of ours ends this connection, not the hub
+        except Exception as error:
+            # A fault of ours ends this connection, and not the hub.
             logger.exception("the connection to %s failed", peer.name)
             standing.error = f"this replica failed: {error!r}"
             raise ConnectionGoneError("this replica failed, see its log") from None
@@ -370,7 +353,7 @@ class Hub:
             del self.connections[peer.store_id]
             self._worker.submit(self._close, connection)
             connection.gone.set()
-            self._announce()
+            self.announce()
             self._wake_all()  # what was asked of this peer is to be asked of others
 
     async def _take_place(self, new: Connection) -> None:
@@ -379,14 +362,21 @@ class Hub:
         while (old := self.connections.get(store_id)) is not None:
             keeps_ours = self.local.store_id < store_id
             if old.is_ours != new.is_ours and old.is_ours == keeps_ours:
-                raise WeLeftError(
-                    "connected already, by a connection that was dialed from the other side"
-                )
+                raise WeLeftError("connected already: the other side dialed too")
             old.end(WeLeftError("replaced by another connection"))
             await old.gone.wait()
         if self._refusal():
             raise WeLeftError(self._refusal())
         self.connections[store_id] = new
+
+    def _open(self, connection: Connection) -> Session:
+        # Assigned in the worker: whoever waits for this may be cancelled, and `_close` comes later.
+        connection.session = self.exchange.open(connection.peer)
+        return connection.session
+
+    def _close(self, connection: Connection) -> None:
+        if connection.session is not None:
+            self.exchange.close(connection.session)
 
     def _note_end(self, standing: Standing, error: Exception) -> None:
         if isinstance(error, WeLeftError):
@@ -397,102 +387,26 @@ class Hub:
         if isinstance(error, RestoredError) and self.on_restored is not None:
             self._worker.submit(self.on_restored, str(error))
 
-    def _standing(self, peer: Identity) -> Standing:
-        return self.standings.setdefault(peer.store_id, Standing(peer))
-
     def heard(self, connection: Connection) -> None:
-        self.standings[connection.peer.store_id].last_contact_s = time.time()
+        self.exchange.standing(connection.peer).last_contact_s = time.time()
 
     async def accept(self, session: Session, frame: bytes) -> None:
-        await self._in_worker(self._accept, session, frame)
+        await self._in_worker(self.exchange.receive, session, frame, time.monotonic())
         if session.has_changed:
             session.has_changed = False
             self._begin_cycle()
         self._spread()
-        self._announce()
+        self.announce()
 
     async def next_frame(self, session: Session) -> bytes | None:
-        frame = await self._in_worker(self._next_frame, session)
+        frame = await self._in_worker(self.exchange.next_frame, session, time.monotonic())
         self._spread()
         return frame
-
-    def attempted(self) -> None:
-        self._announce()
 
     def connection_to(self, store_id: bytes | None) -> Connection | None:
         return None if store_id is None else self.connections.get(store_id)
 
-    # In the worker
-
-    def _open(self, connection: Connection) -> Session:
-        peer = connection.peer
-        staging = self.stagings.setdefault(peer.store_id, Staging(peer.store_id))
-        self._session_count += 1
-        connection.session = Session(
-            self.local, peer, self._session_count, self.fetch, staging, self.limits
-        )
-        return connection.session
-
-    def _close(self, connection: Connection) -> None:
-        if connection.session is not None:
-            connection.session.close()
-
-    def _accept(self, session: Session, frame: bytes) -> None:
-        now_s = time.monotonic()
-        for message in wire.unseal(frame, self.limits):
-            if isinstance(message, Bye):
-                raise PeerLeftError(message.reason)
-            session.receive(message, now_s)
-        standing = self.standings[session.peer.store_id]
-        standing.state = session.peer_state
-        if session.peer_state is not None and session.peer_state.vector == self.local.vector():
-            standing.equal_s = now_s
-
-    def _next_frame(self, session: Session) -> bytes | None:
-        messages = session.take(time.monotonic())
-        return wire.seal(messages, self.limits) if messages else None
-
-    def _advance(self, arrived_count: int, probes: list[tuple[Connection, Session, int]]) -> None:
-        end = self.local.durable_end()  # before the vector: what may be told is covered by it
-        vector = self.local.vector()
-        self.fetch.refill(self.local, time.monotonic())
-        missing = len(self.fetch.known)
-        if self.fetch.arrived_count != arrived_count:
-            missing = max(1, missing)  # some came after the sync began: not durable yet
-        for connection, session, probe in probes:
-            if connection.gone.is_set():
-                continue
-            session.advance(State(vector, missing), end, probe)
-            if session.peer_state is not None and session.peer_state.vector == vector:
-                self.standings[connection.peer.store_id].equal_s = time.monotonic()
-
-    def _own_state(self) -> tuple[Any, int]:
-        self.fetch.refill(self.local, time.monotonic())
-        return self.local.vector(), len(self.fetch.known)
-
-    def _look_for(self, hashes: tuple[bytes, ...]) -> tuple[list[bytes], list[bytes]]:
-        """Return which of the blocks are absent, and of these the hopeless; have them asked for."""
-        found = self.local.blocks(hashes)
-        absent = [h for h, block in zip(hashes, found, strict=True) if block is None]
-        self.fetch.urge(absent)
-        return absent, [h for h in absent if self.fetch.is_hopeless(h)]
-
-    def _differences(self, connections: list[Connection], number: int) -> list[str]:
-        vector, missing = self._own_state()
-        reasons = [f"{missing} blocks or more are to come"] if missing else []
-        for connection in connections:
-            session, name = connection.session, connection.peer.name
-            if session is None:
-                reasons.append(f"{name} is being greeted")
-                continue
-            session.probe(number)
-            if session.probe_answer < number:
-                reasons.append(f"{name} has not answered yet")
-            elif why := difference(name, session.peer_state, vector):
-                reasons.append(why)
-        return reasons
-
-    # The loop's tasks
+    # The tasks of the loop
 
     async def _cycle(self) -> None:
         await self._dirty.wait()
@@ -500,29 +414,24 @@ class Hub:
         if not self.connections:
             return  # nobody to tell: no fsync for nothing
         started_s = time.monotonic()
-        arrived_count = self.fetch.arrived_count
-        probes = [
-            (connection, connection.session, connection.session.probes_heard)
-            for connection in self.connections.values()
-            if connection.session is not None
-        ]
+        mark = self.exchange.mark()
         await self._in_syncer(self.local.sync)
-        await self._in_worker(self._advance, arrived_count, probes)
-        self._synced_blocks = arrived_count
+        await self._in_worker(self.exchange.advance, mark, time.monotonic())
+        self._synced_blocks = mark.arrived_count
         self._wake_all()
-        self._announce()
+        self.announce()
         # A lone commit goes out at once; many in a row share their syncs.
         await asyncio.sleep(started_s + self.limits.cycle_gap_s - time.monotonic())
 
     async def _tick(self) -> None:
         await asyncio.sleep(self.limits.tick_s)
         for connection in list(self.connections.values()):
-            if connection.session is not None and not connection.gone.is_set():
+            if connection.session is not None:
                 try:
-                    await self._in_worker(connection.session.tick, time.monotonic())
+                    await self._in_worker(self.exchange.tick, connection.session, time.monotonic())
                 except PeerError as error:
                     connection.end(error)
-        if self.fetch.arrived_count != self._synced_blocks:
+        if self.exchange.fetch.arrived_count != self._synced_blocks:
             self._begin_cycle()
         self._wake_all()
 
@@ -530,7 +439,8 @@ class Hub:
         while True:
             try:
                 await step()
-            except Exception as error:  # noqa: BLE001 a disk that fails now may not fail later
+            except Exception as error:
+                # A disk that fails now may not fail later; until then nothing is told.
                 logger.exception("replication is held up")
                 self.error = f"replication is held up: {error!r}"
                 await asyncio.sleep(REPAIR_S)
@@ -538,52 +448,24 @@ class Hub:
             else:
                 self.error = ""
 
-    async def _answer(self, hashes: tuple[bytes, ...], done: Future[None]) -> None:
-        if not done.set_running_or_notify_cancel():
-            return
-        try:
-            await self.obtain_blocks(hashes)
-        except BlocksUnavailableError as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-        self._requests.discard(done)
-
     def _begin_cycle(self) -> None:
         self._is_notified = False  # before the sync: who commits after this notifies again
         self._dirty.set()
 
     def _spread(self) -> None:
-        if self.fetch.has_stirred:
-            self.fetch.has_stirred = False
+        """Let the other sessions speak, where what one has heard concerns them."""
+        if self.exchange.fetch.has_stirred:
+            self.exchange.fetch.has_stirred = False
             self._wake_all()
 
     def _wake_all(self) -> None:
         for connection in self.connections.values():
             connection.wake.set()
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Wake all who wait for a change: they look again."""
         self._pulse.set()
         self._pulse = asyncio.Event()
-
-    def _hurry(self) -> Goals:
-        """Have all peers that are not connected dialed now."""
-        goals = {}
-        for target in self.targets.values():
-            if self.connection_to(target.store_id) is None:
-                goals[target] = target.attempt_count + 1
-                target.hurry.set()
-        return goals
-
-    def _pending(self, goals: Goals) -> list[Target]:
-        """Return the peers whose dialing has led to nothing yet, neither a connection nor an error."""
-        return [
-            target
-            for target, goal in goals.items()
-            if target.url in self._dials
-            and target.attempt_count < goal
-            and self.connection_to(target.store_id) is None
-        ]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

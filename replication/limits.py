@@ -47,8 +47,6 @@ class Limits:
     backoff_max_s: float = 2.0
     connections_max: int = 256
     tick_s: float = 0.5
-    cycle_gap_s: float = (
-        0.004  # between the starts of two groups of commits that are synced and told
-    )
+    cycle_gap_s: float = 0.004  # between the starts of two groups of commits that are synced and told
     join_s: float = 30.0
     join_bytes_max: int = 1 * MIB

@@ -61,9 +61,7 @@ class Local(Protocol):
         latest.  `next` is greater than `start` unless there is nothing more.
         """
 
-    def receive(
-        self, commits: Sequence[bytes], vector: VersionVector, peer: bytes, cursor: int
-    ) -> None:
+    def receive(self, commits: Sequence[bytes], vector: VersionVector, peer: bytes, cursor: int) -> None:
         """Apply `commits`, raise the vector to include `vector`, and set the cursor of `peer`, as one.
 
         What was received before is skipped.  Without commits no arrival is made.  Raises PeerError

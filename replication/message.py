@@ -295,10 +295,7 @@ def _packable(value: object) -> object:
 def pack_messages(messages: Sequence[Message]) -> bytes:
     assert 0 < len(messages) <= MESSAGES_MAX, len(messages)
     return pack(
-        [
-            (_TAGS[type(m)], *(_packable(getattr(m, field.name)) for field in fields(m)))
-            for m in messages
-        ]
+        [(_TAGS[type(m)], *(_packable(getattr(m, field.name)) for field in fields(m))) for m in messages]
     )
 
 

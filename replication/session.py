@@ -85,10 +85,6 @@ class Session:
         self.has_changed = False  # the replica has: what it has now can be synced and told
         fetch.join(key)
 
-    def close(self) -> None:
-        """No method is called afterwards."""
-        self.fetch.leave(self.key)
-
     def advance(self, state: State, end: int, probe: int) -> None:
         """Say what is durable, up to which arrival, and which probe came before it was synced."""
         self.state = state
@@ -118,14 +114,24 @@ class Session:
             case Pull(cursor, seen):
                 self._check_own(seen)
                 self.outward.start(cursor, seen)
-            case Commits(vector=vector):
-                self._check_own(vector)
-                self.inward.add(message)
-                if self.inward.apply_if_due(is_last=message.last):
-                    self.fetch.stale = True
-                    self.has_changed = True
+            case Commits():
+                self._receive_commits(message)
             case Taken(byte_count):
                 self.outward.credit(byte_count)
+            case Want() | Blocks() | Lack() | Have():
+                self._receive_about_blocks(message, now_s)
+            case Probe(number):
+                self.probes_heard = max(self.probes_heard, number)
+                self.has_changed = True
+            case Answer(number):
+                self.probe_answer = max(self.probe_answer, number)
+            case Alive():
+                pass
+            case _:
+                raise PeerError(f"{type(message).__name__} is out of place here")
+
+    def _receive_about_blocks(self, message: Want | Blocks | Lack | Have, now_s: float) -> None:
+        match message:
             case Want(hashes, urgent):
                 self._receive_want(hashes, urgent=urgent)
             case Blocks(blocks):
@@ -137,15 +143,13 @@ class Session:
                 self.fetch.lacks(self.key, hashes, expected, now_s)
             case Have(hashes):
                 self.fetch.has(self.key, hashes)
-            case Probe(number):
-                self.probes_heard = max(self.probes_heard, number)
-                self.has_changed = True
-            case Answer(number):
-                self.probe_answer = max(self.probe_answer, number)
-            case Alive():
-                pass
-            case _:
-                raise PeerError(f"{type(message).__name__} is out of place here")
+
+    def _receive_commits(self, slice_: Commits) -> None:
+        self._check_own(slice_.vector)
+        self.inward.add(slice_)
+        if self.inward.apply_if_due(is_last=slice_.last):
+            self.fetch.stale = True
+            self.has_changed = True
 
     def take(self, now_s: float) -> list[Message]:
         """Return what to send next, about a slice at most; nothing where there is nothing to say."""

@@ -41,10 +41,7 @@ class Staging:
         self.cursor = slice_.cursor
 
     def is_full(self, limits: Limits) -> bool:
-        return (
-            len(self.commits) >= limits.stage_commits_max
-            or self.byte_count >= limits.stage_bytes_max
-        )
+        return len(self.commits) >= limits.stage_commits_max or self.byte_count >= limits.stage_bytes_max
 
     def apply(self, receive: Callable[[list[bytes], VersionVector, bytes, int], None]) -> None:
         """Pass on what is staged.  Raises PeerError; then it is dropped, so that it can come anew."""

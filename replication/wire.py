@@ -40,9 +40,7 @@ def seal(messages: Sequence[Message], limits: Limits) -> bytes:
 def unseal(frame: bytes, limits: Limits) -> list[Message]:
     """Return the messages of a frame.  Raises PeerError."""
     if len(frame) > limits.frame_bytes_max:
-        raise PeerError(
-            f"a frame of {len(frame)} bytes: at most {limits.frame_bytes_max} are taken"
-        )
+        raise PeerError(f"a frame of {len(frame)} bytes: at most {limits.frame_bytes_max} are taken")
     form, data = frame[:1], frame[1:]
     if form == COMPRESSED:
         data = _decompressed(data, limits.frame_bytes_max)
