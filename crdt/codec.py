@@ -27,7 +27,7 @@ class CorruptStore(Exception):
 
 
 def pack(value: object) -> bytes:
-    return cast(bytes, _packer.pack(value))
+    return _packer.pack(value)
 
 
 def unpack(data: bytes) -> object:

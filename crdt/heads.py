@@ -1,0 +1,256 @@
+"""The heads of a file, as versions arrive: who extends, forks or settles what, and their block maps.
+
+Each head has a block map of its own.  A version that extends a head takes its map along; one that forks
+from an older version gets a copy of the map of a head that came of it, taken back version by version
+(docs/decisions/0003).  Where blocks of a version are not here yet, the head keeps what it showed before
+(`Head.before`) until they are.
+"""
+
+from __future__ import annotations
+
+from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
+from crdt.facts import Ino, Ref, Version
+from crdt.rows import Head, Inode, Stamped, StoredVersion
+from crdt.state import State, prefix_end
+from crdt.versions import branch, is_on_branch, owner
+
+
+def history_key(ref: Ref) -> bytes:
+    return b"H" + ref[0].to_bytes(8, "big") + ref[1].to_bytes(8, "big")
+
+
+def wanted_key(block_hash: bytes, ino: Ino) -> bytes:
+    return b"W" + block_hash + ino.to_bytes(8, "big")
+
+
+def waiting_key(ino: Ino, block_hash: bytes) -> bytes:
+    return b"P" + ino.to_bytes(8, "big") + block_hash
+
+
+class Heads:
+    """Applies the versions of one batch of commits.  `touched`: inodes whose heads changed."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.touched: set[Ino] = set()
+        # Blocks that may be missing: owner -> (map_ino, map) -> index -> hash.
+        self.doubtful: dict[Ino, dict[tuple[Ino, int], dict[int, bytes]]] = {}
+
+    # -- births and removals -------------------------------------------------------------------------
+
+    def claim(self, claimant: Inode, top: Ref) -> None:
+        """Give the branch from `top` on to the file that was split off with it."""
+        if any(known == top for known, _ in self._inode(top.ino).splits):
+            return
+        holder = self.state.edit(owner(self.state, top))
+        moved = [head for head in holder.heads if is_on_branch(self.state, top, head.ref)]
+        holder.heads = [head for head in holder.heads if head not in moved]
+        claimant.heads += moved
+        self.state.edit(top.ino).splits.append((top, claimant.ino))
+        self.touched |= {holder.ino, claimant.ino}
+
+    def drop(self, ref: Ref, hlc: int) -> None:
+        """A removal meant this version to be gone."""
+        inode = self.state.edit(owner(self.state, ref))
+        inode.heads = [
+            head._replace(dropped=min(head.dropped or hlc, hlc)) if head.ref == ref else head
+            for head in inode.heads
+        ]
+        self.touched |= {inode.ino, *inode.related, *(claimant for _, claimant in inode.splits)}
+
+    # -- versions ------------------------------------------------------------------------------------
+
+    def add(self, new: Stamped[Version], *, here: bool) -> None:
+        """Merge a version.  `here`: its blocks are, as they are of one that was written here."""
+        version = new.fact
+        ref = Ref(version.ino, version.version)
+        known = self.state.version(ref)
+        if known is not None:
+            self._add_again(ref, known, new)
+            return
+        self.state.set_version(ref, StoredVersion(new.dot, new.hlc, new.wall_ns, version))
+        inode = self.state.edit(owner(self.state, ref))
+        self.touched.add(inode.ino)
+        extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
+        head = Head(
+            ref,
+            new.dot,
+            new.hlc,
+            new.wall_ns,
+            version.size,
+            version.mtime_ns,
+            settles=version.settles,
+        )
+        if version.bare:
+            head = head._replace(map=extended.map if extended else NO_MAP, map_ino=inode.ino)
+        elif extended is not None:
+            head = self._extend(inode, extended, head, version, here=here)
+        else:
+            head = self._fork(inode, head, version, here=here)
+        inode.heads = [other for other in inode.heads if other is not extended]
+        inode.heads.append(head)
+        for parent in version.parents[1:]:
+            self._settle(inode, parent, new.hlc)
+
+    def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version]) -> None:
+        """The same choice was made on another replica: one version, as old as the older of the two."""
+        makers = {(known.dot, known.hlc, known.wall_ns), *known.also, new[:3]}
+        first, *later = sorted(makers, key=lambda maker: (maker[1], maker[0]))
+        fact = known.fact
+        if fact.bare and not new.fact.bare:
+            fact = new.fact
+        self.state.set_version(ref, StoredVersion(*first, fact, tuple(later)))
+        inode = self.state.edit(owner(self.state, ref))
+        inode.heads = [
+            head._replace(dot=first[0], hlc=first[1]) if head.ref == ref else head for head in inode.heads
+        ]
+        self.touched.add(inode.ino)
+
+    def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
+        map_ino = Ino(old.map_ino or inode.ino)
+        missing = not here and self._any_missing(version)
+        before = old.before
+        map_id = old.map
+        if missing and before is None and old.size:
+            before = old
+            if old.map and version.inline is None:
+                WritableMap(self.state, map_ino, old.map).copy_to(version.version)
+                map_id = version.version
+            elif version.inline is not None:
+                map_id = NO_MAP
+        elif version.inline is not None and before is not None:
+            self._drop_map(before, keep=old)
+            before = None
+        map_id, undo = advance(self.state, map_ino, map_id, version)
+        self.state.put(history_key(new.ref), undo)
+        if missing:
+            self._doubt(inode.ino, map_ino, map_id, dict(version.changed))
+        return new._replace(map=map_id, map_ino=map_ino, before=before)
+
+    def _fork(self, inode: Inode, new: Head, version: Version, *, here: bool) -> Head:
+        """A version of somebody who had not seen what came since its first parent."""
+        base = NO_MAP
+        source = None
+        if version.inline is None and version.cut_bytes != 0:
+            source = self._descendant(inode, version.parents[0])
+        map_ino = Ino(source.map_ino or inode.ino) if source else inode.ino
+        if source is not None:
+            base = self._map_at(source, version.parents[0], version.version)
+        map_id, undo = advance(self.state, map_ino, base, version)
+        self.state.put(history_key(new.ref), undo)
+        if map_id and not here:
+            blocks = BlockMap(self.state, map_ino, map_id)
+            self._doubt(inode.ino, map_ino, map_id, dict(blocks.items()))
+        return new._replace(map=map_id, map_ino=map_ino)
+
+    def _descendant(self, inode: Inode, ref: Ref) -> Head:
+        """Return a head, shown or settled, that extends this version."""
+        candidates = [*inode.heads, *inode.settled]
+        for ino in {ref.ino, *inode.related, *(claimant for _, claimant in inode.splits)}:
+            other = self.state.inode(ino)
+            if other is not None and other.ino != inode.ino:
+                candidates += [*other.heads, *other.settled]
+        for head in candidates:
+            if is_on_branch(self.state, ref, head.ref):
+                return head
+        raise LookupError(f"no version that is known extends {ref}")
+
+    def _map_at(self, head: Head, ref: Ref, map_id: int) -> int:
+        """Make the map that an older version on the branch of `head` had, under the number `map_id`."""
+        map_ino = Ino(head.map_ino)
+        copy = WritableMap(self.state, map_ino, map_id)
+        if head.map:
+            WritableMap(self.state, map_ino, head.map).copy_to(map_id)
+        empty = not head.map
+        for step in branch(self.state, head.ref):
+            if step.ref == ref:
+                break
+            undo = self.state.get(history_key(step.ref))
+            if undo is None:
+                continue
+            empty = not int.from_bytes(undo[:8], "big")
+            if empty:
+                copy.drop()
+            else:
+                copy.restore(undo[8:])
+        return NO_MAP if empty else map_id
+
+    def _settle(self, inode: Inode, parent: Ref, hlc: int) -> None:
+        """Another head is settled by a version of `inode`; of the same file it is no head any more."""
+        own = [head for head in inode.heads if head.ref == parent]
+        if own:
+            inode.settled += own
+            inode.heads = [head for head in inode.heads if head.ref != parent]
+            return
+        other = self.state.edit(owner(self.state, parent))
+        other.heads = [
+            head._replace(closed=min(head.closed or hlc, hlc)) if head.ref == parent else head
+            for head in other.heads
+        ]
+        if inode.ino != other.ino and inode.ino not in other.related:
+            other.related = (*other.related, inode.ino)
+        self.touched.add(other.ino)
+
+    # -- blocks that are not here ----------------------------------------------------------------------
+
+    def _any_missing(self, version: Version) -> bool:
+        return any(h and self.state.get(block_key(h)) is None for _, h in version.changed)
+
+    def _doubt(self, ino: Ino, map_ino: Ino, map_id: int, blocks: dict[int, bytes]) -> None:
+        self.doubtful.setdefault(ino, {}).setdefault((map_ino, map_id), {}).update(blocks)
+
+    def want_blocks(self) -> None:
+        """Note the blocks that maps of this batch name and that are not here.
+
+        Blocks that a later version of the same batch replaced are never asked for.
+        """
+        for ino, maps in self.doubtful.items():
+            for (map_ino, map_id), blocks in maps.items():
+                rows = BlockMap(self.state, map_ino, map_id)
+                for index, block_hash in blocks.items():
+                    if block_hash and rows.hash_at(index) == block_hash:
+                        self._want(ino, block_hash)
+        for ino in self.touched:
+            inode = self.state.inode(ino)
+            if inode is not None and any(head.before for head in inode.heads):
+                self.complete(ino)
+
+    def _want(self, ino: Ino, block_hash: bytes) -> None:
+        if self.state.get(block_key(block_hash)) is None:
+            self.state.put(wanted_key(block_hash, ino), b"")
+            self.state.put(waiting_key(ino, block_hash), b"")
+
+    def arrived(self, block_hash: bytes, block: bytes) -> bool:
+        """Store a block that was waited for; False where nobody does."""
+        prefix = b"W" + block_hash
+        waiting = [key for key, _ in self.state.scan(prefix, prefix + b"\xff" * 9)]
+        for key in waiting:
+            ino = Ino(int.from_bytes(key[33:], "big"))
+            self.state.put(key, None)
+            self.state.put(waiting_key(ino, block_hash), None)
+            self.touched.add(ino)
+        if waiting:
+            self.state.put(block_key(block_hash), block)
+        return bool(waiting)
+
+    def complete(self, ino: Ino) -> bool:
+        """Where no block of a file is waited for any more, show its newest content."""
+        prefix = b"P" + ino.to_bytes(8, "big")
+        if any(True for _ in self.state.scan(prefix, prefix_end(prefix))):
+            return False
+        inode = self.state.edit(ino)
+        for head in inode.heads:
+            if head.before is not None:
+                self._drop_map(head.before, keep=head)
+        inode.heads = [head._replace(before=None) for head in inode.heads]
+        return True
+
+    def _drop_map(self, head: Head, keep: Head) -> None:
+        if head.map and (head.map, head.map_ino) != (keep.map, keep.map_ino):
+            WritableMap(self.state, head.map_ino, head.map).drop()
+
+    def _inode(self, ino: Ino) -> Inode:
+        inode = self.state.inode(ino)
+        if inode is None:
+            raise KeyError(ino)
+        return inode

@@ -1,0 +1,456 @@
+"""What stands at one name: unions, ranks, conflict entries.
+
+The names of a directory are rows of links (crdt.rows.Names); whatever is not one link of one content is
+worked out when it is read, from these rows alone, the same on every replica:
+
+1. Directories that were made at one name by one maker, or moved there together, are one *union*: the
+   oldest that is live leads and gives the number.  Other directories at that name are strangers.
+2. A directory keeps the bare name before a file, a newer union before an older one, and of files the one
+   of the greatest rank; of equal ranks (both replaced the same file) the one whose branch leads.
+3. All else, and each further branch of a file, is a *conflict entry*: `stem.conflict-REPLICA-ID.ext`,
+   where REPLICA made what lost the name and ID counts its commits, so that later edits leave the name.
+
+In a union the names of all its members meet.  Nothing is stored for that: one move can form or tear a
+union of millions, so it is resolved by whoever looks (`View.members`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cmp_to_key
+from hashlib import blake2b
+
+from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
+from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
+from crdt.rows import Head, Inode, Item
+from crdt.state import HASH_STEP, State, hash_of_name, names_key, prefix_end
+from crdt.versions import Fork, first_version, fork, line, order, shown_heads, step_of, top_of
+
+NAME_MAX = 255
+EXTENSION_MAX = 16
+MARK = b".conflict-"
+CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz"
+
+NameOf = Callable[[int], str]  # replica id -> its name
+
+
+def crockford(number: int) -> bytes:
+    digits = bytearray()
+    while number or not digits:
+        number, digit = divmod(number, 32)
+        digits.append(CROCKFORD[digit])
+    return bytes(reversed(digits))
+
+
+def conflict_name(raw: bytes, replica: bytes, counter: int, attempt: int) -> bytes:
+    """Return `stem.conflict-REPLICA-ID.ext`, at most 255 bytes; too long an extension is none."""
+    dot = raw.rfind(b".")
+    has_extension = dot > 0 and len(raw) - dot <= EXTENSION_MAX
+    stem, extension = (raw[:dot], raw[dot:]) if has_extension else (raw, b"")
+    mark = MARK + replica + b"-" + crockford(counter) + (b"-%d" % attempt if attempt > 1 else b"")
+    return stem[: NAME_MAX - len(mark) - len(extension)] + mark + extension
+
+
+def possible_raws(name: bytes) -> Iterator[bytes]:
+    """Yield the names that `name` may be a conflict name of, where nothing was cut off."""
+    at = name.find(MARK)
+    while at >= 0:
+        rest = name[at + len(MARK) :]
+        dot = rest.find(b".")
+        extension = rest[dot:] if dot >= 0 else b""
+        if name[:at] + extension:
+            yield name[:at] + extension
+        at = name.find(MARK, at + 1)
+
+
+def branch_ino(top: Ref) -> Ino:
+    """The inode number of the conflict entry whose branch begins with this version."""
+    digest = blake2b(top.ino.to_bytes(8, "big") + top.version.to_bytes(8, "big"), digest_size=8)
+    return Ino(DERIVED | int.from_bytes(digest.digest(), "big") >> 1)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One name in one directory."""
+
+    kind: int
+    ino: Ino  # as programs see it; of a union its lead's
+    name: bytes
+    raw: bytes  # the name it would have if it were alone
+    parent: Ino  # the directory that holds its link
+    tag: Dot  # of what made it; tells conflict entries of one raw name apart
+    link: LinkId | None = None  # of a file; None: a content conflict entry, or a directory
+    members: tuple[Ino, ...] = ()  # of a directory, the lead first
+    owner: Ino = ROOT  # the inode that its content belongs to
+    heads: tuple[Ref, ...] = ()  # of a regular file; the first is what shows
+    top: Ref | None = None  # of a content conflict entry: the first version of its branch
+    rank: Stamp = BEFORE_ALL
+    wall_ns: int = 0  # when what made it was made
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind == Kind.DIRECTORY
+
+    @property
+    def is_conflict(self) -> bool:
+        return self.name != self.raw
+
+    @property
+    def sort_key(self) -> tuple[Dot, int, int]:
+        return (self.tag, self.ino, self.link or 0)
+
+
+class View:
+    """What the rows show.  `name_of` gives the name of a replica."""
+
+    def __init__(self, state: State, name_of: NameOf) -> None:
+        self.state = state
+        self.name_of = name_of
+        self.shared_names = 0  # (directory, name) pairs with more than one directory; kept by crdt.view
+        self._members: dict[Ino, tuple[Ino, ...]] = {}
+
+    def forget_unions(self) -> None:
+        self._members.clear()
+
+    # -- unions ------------------------------------------------------------------------------------
+
+    def members(self, directory: Ino) -> tuple[Ino, ...]:
+        """Return the union that a directory is in, the lead first; itself alone where it is in none."""
+        if not self.shared_names:
+            return (directory,)
+        found = self._members.get(directory)
+        if found is None:
+            for below in reversed(self._way_up(directory)):
+                found = self._members[below] = self._find_members(below)
+        assert found is not None
+        return found
+
+    def _way_up(self, directory: Ino) -> list[Ino]:
+        """The directory and those above it whose unions are not known yet, from below."""
+        way = [directory]
+        while directory != ROOT and len(way) < 1 << 20:
+            inode = self.state.inode(directory)
+            if inode is None or not inode.shown:
+                break
+            directory = inode.shown[0].parent
+            if directory in self._members:
+                break
+            way.append(directory)
+        return way
+
+    def _find_members(self, directory: Ino) -> tuple[Ino, ...]:
+        inode = self.state.inode(directory)
+        if directory == ROOT or inode is None or not inode.shown:
+            return (directory,)
+        _, parent, raw = inode.shown[0]
+        beside = [item for _, item in self.items(self._members[parent], raw) if item.kind == Kind.DIRECTORY]
+        if len(beside) > 1:
+            for union in self.unions([item.ino for item in beside]):
+                if directory in union:
+                    return tuple(union)
+        return (directory,)
+
+    def unions(self, directories: list[Ino]) -> list[list[Ino]]:
+        """Group directories at one name, the newest union first, in each the lead first."""
+        rows = {ino: self._directory(ino) for ino in directories}
+        found: list[list[Ino]] = []
+        for ino in sorted(directories):
+            joined = [union for union in found if any(is_mate(rows[ino], rows[other]) for other in union)]
+            found = [union for union in found if union not in joined]
+            found.append([member for union in joined for member in union] + [ino])
+        for union in found:
+            union.sort(key=lambda ino: (not rows[ino].is_live(), rows[ino].stamp))
+
+        def newest(union: list[Ino]) -> tuple[Stamp, Ino]:
+            return max((_placed(rows[ino]), ino) for ino in union)
+
+        return sorted(found, key=newest, reverse=True)
+
+    def _directory(self, ino: Ino) -> Inode:
+        inode = self.state.inode(ino)
+        assert inode is not None, ino
+        return inode
+
+    # -- one name ----------------------------------------------------------------------------------
+
+    def items(self, members: tuple[Ino, ...], raw: bytes) -> list[tuple[Ino, Item]]:
+        name_hash = hash_of_name(raw)
+        if len(members) == 1:
+            return [(members[0], item) for item in self.state.names(members[0], name_hash).get(raw, ())]
+        return [
+            (directory, item)
+            for directory in members
+            for item in self.state.names(directory, name_hash).get(raw, ())
+        ]
+
+    def lookup(self, directory: Ino, name: bytes) -> Entry | None:
+        members = self.members(directory)
+        items = self.items(members, name)
+        if items:
+            if len(items) == 1:
+                return self.single(*items[0], name)
+            return self.group(members, name)[0]
+        if MARK in name:
+            return self._lookup_conflict(members, name)
+        return None
+
+    def _lookup_conflict(self, members: tuple[Ino, ...], name: bytes) -> Entry | None:
+        raws = list(possible_raws(name))
+        if len(name) >= NAME_MAX - 16:  # its stem may have been cut
+            raws += [raw for raw in self.contested(members) if len(raw) > NAME_MAX // 2]
+        for raw in raws:
+            for entry in self.group(members, raw)[1:]:
+                if entry.name == name:
+                    return entry
+        return None
+
+    def contested(self, members: tuple[Ino, ...]) -> Iterator[bytes]:
+        """Yield the names in these directories that have conflict entries, or may have."""
+        for directory in members:
+            prefix = b"Q" + directory.to_bytes(8, "big")
+            for key, _ in self.state.scan(prefix, prefix_end(prefix)):
+                yield from self.state.names(directory, int.from_bytes(key[9:], "big"))
+        if len(members) > 1:
+            seen: set[bytes] = set()
+            for directory in members:
+                for _, names in self.state.names_from(directory, 0):
+                    yield from (name for name in names if name in seen)
+                    seen.update(names)
+
+    def single(self, directory: Ino, item: Item, raw: bytes) -> Entry:
+        """The entry of a link that is alone at its name, or leads there."""
+        if item.kind == Kind.DIRECTORY:
+            members = self.members(item.ino)
+            return Entry(item.kind, members[0], raw, raw, directory, Dot(0), None, members)
+        return Entry(item.kind, item.ino, raw, raw, directory, Dot(0), item.link, (), item.ino)
+
+    def group(self, members: tuple[Ino, ...], raw: bytes) -> list[Entry]:
+        """Return all that stands at one name: the entry with the bare name, then the conflict entries."""
+        items = self.items(members, raw)
+        if not items:
+            return []
+        if len(items) == 1 and not items[0][1].branches:
+            return [self.single(*items[0], raw)]
+        entries = self._directories(items, raw)
+        files = [(directory, item) for directory, item in items if item.kind != Kind.DIRECTORY]
+        entries += self._files(files, raw)
+        rest = entries[1:]
+        for directory, item in files:
+            if item.branches:
+                rest += self._branches(directory, item, raw)
+        self._give_names(members, raw, rest)
+        return [entries[0], *rest]
+
+    def _directories(self, items: list[tuple[Ino, Item]], raw: bytes) -> list[Entry]:
+        where = {item.ino: directory for directory, item in items if item.kind == Kind.DIRECTORY}
+        if not where:
+            return []
+        found = []
+        for union in self.unions(list(where)):
+            lead = self._directory(union[0])
+            assert lead.at is not None
+            found.append(
+                Entry(
+                    Kind.DIRECTORY,
+                    union[0],
+                    raw,
+                    raw,
+                    where[union[0]],
+                    lead.at.dot,
+                    members=tuple(union),
+                    wall_ns=lead.at.wall_ns,
+                )
+            )
+        return found
+
+    def _files(self, items: list[tuple[Ino, Item]], raw: bytes) -> list[Entry]:
+        """The files at one name, the best claim first."""
+        claims = [Claim(self.state, directory, item) for directory, item in items]
+        if len(claims) > 1:
+            claims.sort(key=cmp_to_key(compare_claims), reverse=True)
+        found = []
+        for claim in claims:
+            made = claim.placed.dot, claim.placed.wall_ns
+            if claim is not claims[0]:
+                made = claim.made_beside(claims[0])
+            found.append(
+                Entry(
+                    claim.inode.birth.kind,
+                    claim.inode.ino,
+                    raw,
+                    raw,
+                    claim.directory,
+                    made[0],
+                    claim.link,
+                    owner=claim.inode.ino,
+                    heads=tuple(head.ref for head in claim.heads[:1]),
+                    rank=claim.rank,
+                    wall_ns=made[1],
+                )
+            )
+        return found
+
+    def _branches(self, directory: Ino, item: Item, raw: bytes) -> list[Entry]:
+        """The content conflict entries of a file."""
+        inode = self._directory(item.ino)
+        placed = inode.links[item.link].where()
+        return [
+            Entry(
+                Kind.REGULAR,
+                branch_ino(top),
+                raw,
+                raw,
+                directory,
+                step_of(self.state, top).stamp.dot,
+                owner=inode.ino,
+                heads=(head.ref,),
+                top=top,
+                rank=placed.fact.rank or placed.stamp,
+                wall_ns=self._wall_of(top),
+            )
+            for head, top in branches(self.state, inode)
+        ]
+
+    def _wall_of(self, ref: Ref) -> int:
+        stored = self.state.version(ref)
+        return 0 if stored is None else stored.wall_ns
+
+    def _give_names(self, members: tuple[Ino, ...], raw: bytes, entries: list[Entry]) -> None:
+        """Conflict entries take free names, in a common order."""
+        taken: set[bytes] = set()
+        if len(raw) > NAME_MAX - 64:
+            taken = self._taken_by_earlier(members, raw)
+        for entry in sorted(entries, key=lambda e: e.sort_key):
+            replica = self.name_of(replica_of(entry.tag)).encode()
+            attempt = 1
+            while True:
+                name = conflict_name(raw, replica, counter_of(entry.tag), attempt)
+                if name not in taken and not self.items(members, name):
+                    break
+                attempt += 1
+            entry.name = name
+            taken.add(name)
+
+    def _taken_by_earlier(self, members: tuple[Ino, ...], raw: bytes) -> set[bytes]:
+        """Conflict names of lesser raw names, which may be the same once both are cut."""
+        start = raw[: NAME_MAX - 128]
+        near = {other for other in self.contested(members) if other < raw and other.startswith(start)}
+        return {entry.name for other in near for entry in self.group(members, other)[1:]}
+
+    # -- a directory -------------------------------------------------------------------------------
+
+    def entries(self, directory: Ino, offset: int = 0) -> Iterator[tuple[Entry, int]]:
+        """Yield the entries of a directory after `offset`, each with the offset that follows it.
+
+        Offsets stay valid while the directory changes: they are hashes of names, with a count of the
+        entries that share one below them.
+        """
+        members = self.members(directory)
+        at, skip = offset // HASH_STEP * HASH_STEP, offset % HASH_STEP
+        for name_hash, raws in self._rows(members, at):
+            position = 0
+            for raw, item in raws:
+                for entry in [self.single(*item, raw)] if item else self.group(members, raw):
+                    position += 1
+                    if name_hash != at or position > skip:
+                        yield entry, name_hash + min(position, HASH_STEP - 1)
+
+    def _rows(
+        self, members: tuple[Ino, ...], start: int
+    ) -> Iterator[tuple[int, list[tuple[bytes, tuple[Ino, Item] | None]]]]:
+        """Yield by hash the raw names, each with its link where that is all there is."""
+        if len(members) == 1:
+            for name_hash, names in self.state.names_from(members[0], start):
+                yield (
+                    name_hash,
+                    [
+                        (raw, (members[0], items[0]) if len(items) == 1 and not items[0].branches else None)
+                        for raw, items in names.items()
+                    ],
+                )
+            return
+        hashes = {h for member in members for h, _ in self.state.names_from(member, start)}
+        for name_hash in sorted(hashes):
+            raws = {raw for member in members for raw in self.state.names(member, name_hash)}
+            yield name_hash, [(raw, None) for raw in sorted(raws)]
+
+    def is_empty(self, directory: Ino) -> bool:
+        return not any(self.state.counts(member).items for member in self.members(directory))
+
+
+class Claim:
+    """A file's claim to the bare name: its rank and, among equal ranks, the branch it is on."""
+
+    def __init__(self, state: State, directory: Ino, item: Item) -> None:
+        inode = state.inode(item.ino)
+        assert inode is not None, item
+        self.state = state
+        self.directory = directory
+        self.inode = inode
+        self.link = item.link
+        self.placed = inode.links[item.link].where()
+        self.rank = self.placed.fact.rank or self.placed.stamp
+        self.heads: list[Head] = shown_heads(state, inode) if inode.heads else []
+
+    def fork_from(self, other: Claim) -> Fork:
+        mine = self.heads[0].ref if self.heads else first_version(self.inode.ino)
+        theirs = other.heads[0].ref if other.heads else first_version(other.inode.ino)
+        return fork(
+            line(self.state, mine, self.placed.fact.via),
+            line(self.state, theirs, other.placed.fact.via),
+        )
+
+    def made_beside(self, best: Claim) -> tuple[Dot, int]:
+        """What made it the loser of its name, and when: its placement or, where it shares a past with the
+        file of the best claim, the first version of its branch.
+
+        A writes into f while B saves f by rename: the entry is A's, whoever created f.
+        """
+        if self.inode.is_regular and best.inode.is_regular:
+            found = self.fork_from(best)
+            if found.common is not None and found.left is not None:
+                stored = self.state.version(found.left.ref)
+                return found.left.stamp.dot, self.placed.wall_ns if stored is None else stored.wall_ns
+        return self.placed.dot, self.placed.wall_ns
+
+
+def compare_claims(a: Claim, b: Claim) -> int:
+    if a.rank != b.rank:
+        return 1 if a.rank > b.rank else -1
+    if a.inode.is_regular and b.inode.is_regular:
+        by_branch = order(a.fork_from(b))
+        if by_branch:
+            return by_branch
+    return 1 if (a.link, a.inode.ino) > (b.link, b.inode.ino) else -1
+
+
+def branches(state: State, inode: Inode) -> list[tuple[Head, Ref]]:
+    """The heads of a file that show beside it, each with the first version of its branch."""
+    heads = shown_heads(state, inode)
+    return [
+        (head, top_of(state, head.ref, [other.ref for other in heads[:position]]).ref)
+        for position, head in enumerate(heads)
+        if position
+    ]
+
+
+def is_mate(left: Inode, right: Inode) -> bool:
+    a, b = left.at, right.at
+    assert a is not None
+    assert b is not None
+    if left.birth.maker != right.birth.maker:
+        return False
+    if a.fact.native and b.fact.native:
+        return True
+    return right.ino in a.fact.mates or left.ino in b.fact.mates
+
+
+def _placed(inode: Inode) -> Stamp:
+    assert inode.at is not None
+    return inode.at.stamp
+
+
+def names_row_key(directory: Ino, name_hash: int) -> bytes:
+    """The key of the mark that a row of names needs the rules above."""
+    return b"Q" + names_key(directory, name_hash)[1:]

@@ -1,0 +1,244 @@
+"""The rows of a replica as objects: a cache over the store, and the changes of one commit.
+
+Reading gives objects that nobody may change.  `edit` gives a copy that belongs to the commit being
+made; what was edited shows to later reads at once, and becomes one atomic batch by `commit`, or is
+forgotten by `rollback`.  Where the store refuses the batch (a full disk), nothing of it was visible.
+
+Memory is bounded by the sizes of the caches, not by the number of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from typing import TypeVar, cast
+
+from crdt.codec import CodecError, CorruptStore, pack, unpack
+from crdt.facts import Ino, Ref
+from crdt.rows import (
+    Counts,
+    Inode,
+    Names,
+    StoredVersion,
+    decode_inode,
+    decode_names,
+    decode_version,
+    encode_inode,
+    encode_names,
+    encode_version,
+)
+from crdt.store import Store
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+CACHE_MAX = 16_384  # entries of each cache
+HASH_STEP = 1 << 10  # readdir offsets between two hashes of names, see crdt.names
+
+
+def inode_key(ino: Ino) -> bytes:
+    return b"I" + ino.to_bytes(8, "big")
+
+
+def version_key(ref: Ref) -> bytes:
+    return b"V" + ref[0].to_bytes(8, "big") + ref[1].to_bytes(8, "big")
+
+
+def names_key(directory: Ino, name_hash: int) -> bytes:
+    return b"D" + directory.to_bytes(8, "big") + name_hash.to_bytes(8, "big")
+
+
+def counts_key(directory: Ino) -> bytes:
+    return b"C" + directory.to_bytes(8, "big")
+
+
+def xattr_key(ino: Ino, name: bytes) -> bytes:
+    return b"X" + ino.to_bytes(8, "big") + name
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """Return the first key after all that begin with `prefix` (which has a byte below 255)."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1])
+
+
+def hash_of_name(name: bytes) -> int:
+    """53 bits, above 10 zero bits in which readdir counts entries of one hash: at most 2^63."""
+    digest = blake2b(name, digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 11 << 10
+
+
+def remember(cache: dict[K, V], key: K, value: V) -> None:
+    """Put into a cache; a full one loses its oldest half."""
+    if len(cache) >= CACHE_MAX:
+        for old in list(cache)[: CACHE_MAX // 2]:
+            del cache[old]
+    cache[key] = value
+
+
+class State:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._inodes: dict[Ino, Inode] = {}
+        self._names: dict[tuple[Ino, int], Names] = {}
+        self._counts: dict[Ino, Counts] = {}
+        self._versions: dict[Ref, StoredVersion] = {}
+        self._new_inodes: dict[Ino, Inode] = {}
+        self._new_names: dict[tuple[Ino, int], Names] = {}
+        self._new_counts: dict[Ino, Counts] = {}
+        self._new_versions: dict[Ref, StoredVersion] = {}
+        self._raw: dict[bytes, bytes | None] = {}
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self._raw:
+            return self._raw[key]
+        return self.store.get(key)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of the kinds that are written by `put`, in order, those of this commit included."""
+        new = sorted(key for key in self._raw if start <= key < end)
+        if not new:
+            yield from self.store.scan(start, end)
+            return
+        for key, value in self.store.scan(start, end):
+            while new and new[0] < key:
+                yield from self._own(new.pop(0))
+            if key not in self._raw:
+                yield key, value
+        for key in new:
+            yield from self._own(key)
+
+    def _own(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        value = self._raw[key]
+        if value is not None:
+            yield key, value
+
+    def inode(self, ino: Ino) -> Inode | None:
+        found = self._new_inodes.get(ino) or self._inodes.get(ino)
+        if found is None:
+            data = self.store.get(inode_key(ino))
+            if data is None:
+                return None
+            found = _decoded(inode_key(ino), data, lambda row: decode_inode(ino, row))
+            remember(self._inodes, ino, found)
+        return found
+
+    def names(self, directory: Ino, name_hash: int) -> Names:
+        key = directory, name_hash
+        found = self._new_names.get(key)
+        if found is None:
+            found = self._names.get(key)
+        if found is None:
+            row = names_key(directory, name_hash)
+            data = self.store.get(row)
+            found = {} if data is None else _decoded(row, data, decode_names)
+            remember(self._names, key, found)
+        return found
+
+    def counts(self, directory: Ino) -> Counts:
+        found = self._new_counts.get(directory) or self._counts.get(directory)
+        if found is None:
+            row = counts_key(directory)
+            data = self.store.get(row)
+            found = Counts() if data is None else _decoded(row, data, _decode_counts)
+            remember(self._counts, directory, found)
+        return found
+
+    def version(self, ref: Ref) -> StoredVersion | None:
+        """Return a version; None for the empty one that a file is born with, and for unknown ones."""
+        found = self._new_versions.get(ref) or self._versions.get(ref)
+        if found is None:
+            data = self.store.get(version_key(ref))
+            if data is None:
+                return None
+            found = _decoded(version_key(ref), data, decode_version)
+            remember(self._versions, ref, found)
+        return found
+
+    def names_from(self, directory: Ino, name_hash: int) -> Iterator[tuple[int, Names]]:
+        """Yield the names of a directory by hash, from this hash on, as the store has them.
+
+        Not for use within a commit that edits names.
+        """
+        start, end = names_key(directory, name_hash), prefix_end(b"D" + directory.to_bytes(8, "big"))
+        for key, data in self.store.scan(start, end):
+            yield int.from_bytes(key[9:], "big"), _decoded(key, data, decode_names)
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        self._raw[key] = value
+
+    def edit(self, ino: Ino) -> Inode:
+        """Return the inode to change.  Raises KeyError where there is none."""
+        found = self._new_inodes.get(ino)
+        if found is None:
+            old = self.inode(ino)
+            if old is None:
+                raise KeyError(ino)
+            found = self._new_inodes[ino] = old.copy()
+        return found
+
+    def add_inode(self, inode: Inode) -> None:
+        self._new_inodes[inode.ino] = inode
+
+    def set_names(self, directory: Ino, name_hash: int, names: Names) -> None:
+        self._new_names[directory, name_hash] = names
+
+    def set_counts(self, directory: Ino, counts: Counts) -> None:
+        self._new_counts[directory] = counts
+
+    def set_version(self, ref: Ref, version: StoredVersion) -> None:
+        self._new_versions[ref] = version
+
+    def rollback(self) -> None:
+        for changes in self._changes():
+            changes.clear()
+
+    def commit(self, *, sync: bool = False) -> None:
+        """Write what was changed, as one batch.  Raises what the store raises; then nothing changed."""
+        try:
+            self.store.commit(self._batch(), sync=sync)
+        except BaseException:
+            self.rollback()
+            raise
+        for cache, new in (
+            (self._inodes, self._new_inodes),
+            (self._names, self._new_names),
+            (self._counts, self._new_counts),
+            (self._versions, self._new_versions),
+        ):
+            for key, value in new.items():
+                remember(cast(dict[object, object], cache), key, value)
+        self.rollback()
+
+    def _changes(self) -> tuple[dict[object, object], ...]:
+        return cast(
+            tuple[dict[object, object], ...],
+            (self._new_inodes, self._new_names, self._new_counts, self._new_versions, self._raw),
+        )
+
+    def _batch(self) -> Mapping[bytes, bytes | None]:
+        batch = dict(self._raw)
+        for ino, inode in self._new_inodes.items():
+            batch[inode_key(ino)] = encode_inode(inode)
+        for (directory, name_hash), names in self._new_names.items():
+            batch[names_key(directory, name_hash)] = encode_names(names) if names else None
+        for directory, counts in self._new_counts.items():
+            batch[counts_key(directory)] = pack(counts)
+        for ref, version in self._new_versions.items():
+            batch[version_key(ref)] = encode_version(version)
+        return batch
+
+
+def _decode_counts(data: bytes) -> Counts:
+    return Counts(*cast(tuple[int, int, int, int], unpack(data)))
+
+
+def _decoded(key: bytes, data: bytes, decode: Callable[[bytes], V]) -> V:
+    try:
+        return decode(data)
+    except (CodecError, ValueError, TypeError, IndexError, KeyError) as error:
+        raise CorruptStore(key, str(error)) from error

@@ -1,0 +1,265 @@
+"""The DAG of contents: branches, forks, and which branch leads.
+
+First parents make branches.  Where two branches part, the one whose next version has the greater stamp
+leads; so it is the fork that decides, and later edits on a losing branch do not flip the file.  A *line*
+is a branch that continues through the files which a file replaced by rename: two sites that save with an
+editor have files of their own, and a common ancestor.
+
+Everything walks from a version back, newest first.  Along a branch and along a line stamps only fall, so
+two walks meet at their last common version by always stepping the newer one back; the cost is what lies
+between the heads and the fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cmp_to_key
+from typing import NamedTuple
+
+from crdt.causality import BEFORE_ALL, Dot, Stamp
+from crdt.facts import Ino, Ref
+from crdt.rows import Head, Inode
+from crdt.state import State
+
+
+class Step(NamedTuple):
+    """A version on a walk, and what made it."""
+
+    stamp: Stamp
+    ref: Ref
+
+
+class Fork(NamedTuple):
+    """Where two walks part: the first step of each after what they have in common, None where one ends
+    in the other; `common` is None for strangers."""
+
+    left: Step | None
+    right: Step | None
+    common: Ref | None
+
+
+def first_version(ino: Ino) -> Ref:
+    """The empty version that a file is born with."""
+    return Ref(ino, ino)  # type: ignore[arg-type]
+
+
+def step_of(state: State, ref: Ref) -> Step:
+    stored = state.version(ref)
+    if stored is not None:
+        return Step(stored.stamp, ref)
+    inode = state.inode(ref.ino)
+    return Step(BEFORE_ALL if inode is None else inode.stamp, ref)
+
+
+def previous(state: State, ref: Ref, *, through_renames: bool = False) -> Ref | None:
+    """Return the version before this one on its branch, or on its line."""
+    stored = state.version(ref)
+    if stored is None:
+        return None
+    if through_renames and stored.fact.lineage is not None:
+        return stored.fact.lineage
+    return stored.fact.parents[0] if stored.fact.parents else None
+
+
+def branch(state: State, head: Ref) -> Iterator[Step]:
+    """Walk along first parents, newest first."""
+    ref: Ref | None = head
+    while ref is not None:
+        yield step_of(state, ref)
+        ref = previous(state, ref)
+
+
+def line(state: State, head: Ref, via: Ref | None) -> Iterator[Step]:
+    """Walk along the branch to where the file came to its name, and on through what it replaced there.
+
+    `via` is the version by which it replaced another.  Where the branch does not contain it (somebody
+    settled it away) it stands in for the version that it extends.
+    """
+    if via is None:
+        yield from branch(state, head)
+        return
+    moved_from = previous(state, via)
+    for step in branch(state, head):
+        if step.ref in (via, moved_from):
+            break
+        yield step
+    else:
+        return
+    ref: Ref | None = via
+    while ref is not None:
+        yield step_of(state, ref)
+        ref = previous(state, ref, through_renames=True)
+
+
+def fork(left: Iterator[Step], right: Iterator[Step]) -> Fork:
+    """Find where two walks part, from their ends."""
+    a, b = next(left, None), next(right, None)
+    after_a: Step | None = None
+    after_b: Step | None = None
+    while a is not None and b is not None:
+        if a.ref == b.ref:
+            return Fork(after_a, after_b, a.ref)
+        if a > b:
+            after_a, a = a, next(left, None)
+        else:
+            after_b, b = b, next(right, None)
+    while a is not None:
+        after_a, a = a, next(left, None)
+    while b is not None:
+        after_b, b = b, next(right, None)
+    return Fork(after_a, after_b, None)
+
+
+def order(found: Fork) -> int:
+    """Compare two walks from their beginning on: 1 where the left one leads, -1 where the right does."""
+    if found.left is None or found.right is None:
+        return (found.left is not None) - (found.right is not None)
+    return 1 if found.left > found.right else -1
+
+
+def by_lead(state: State, heads: list[Head]) -> list[Head]:
+    """Return heads of one file, the one that leads first."""
+    if len(heads) < 2:
+        return heads
+    compare = cmp_to_key(
+        lambda a, b: order(fork(branch(state, a.ref), branch(state, b.ref))),
+    )
+    return sorted(heads, key=compare, reverse=True)
+
+
+def top_of(state: State, head: Ref, others: list[Ref]) -> Step:
+    """Return the first version of a branch that none of the other heads shares."""
+    tops = (fork(branch(state, head), branch(state, other)).left for other in others)
+    newest = max((step for step in tops if step is not None), default=None)
+    assert newest is not None, f"{head} adds nothing to {others}"
+    return newest
+
+
+def is_on_branch(state: State, ref: Ref, head: Ref) -> bool:
+    """Is `ref` the head, or one that it extends?"""
+    goal = step_of(state, ref)
+    for step in branch(state, head):
+        if step.ref == ref:
+            return True
+        if step.stamp < goal.stamp:
+            return False
+    return False
+
+
+def owner(state: State, ref: Ref) -> Ino:
+    """Return the inode that claims the branch of a version, else the one that the branch began in.
+
+    So an edit of a conflict entry follows it when another replica makes that entry a file of its own.
+    """
+    inode = state.inode(ref.ino)
+    if inode is None or (not inode.splits and inode.birth.claims is None):
+        return ref.ino
+    root = ref
+    for step in branch(state, ref):
+        root = step.ref
+        inode = state.inode(root.ino)
+        for top, claimant in () if inode is None else inode.splits:
+            if top == root:
+                return claimant
+    return root.ino
+
+
+def family(state: State, inode: Inode) -> list[Inode]:
+    """The inode and those that claim branches which were written to it."""
+    found = [inode]
+    for _, claimant in inode.splits:
+        other = state.inode(claimant)
+        if other is not None:
+            found.append(other)
+    return found
+
+
+# -- what shows ----------------------------------------------------------------------------------------
+
+
+def is_named(inode: Inode) -> bool:
+    """Has it a live link, other than the one that a split made?  That one keeps nothing alive."""
+    return any(not p.fact.split for link in inode.links.values() for p in link.live())
+
+
+def surviving(state: State, inode: Inode) -> list[Head]:
+    return [head for head in inode.heads if not head.closed and not is_covered(state, inode, head)]
+
+
+def is_covered(state: State, inode: Inode, head: Head) -> bool:
+    """Dropped, or a settlement of nothing but dropped versions, which is no edit that brings them back."""
+    if head.dropped:
+        return True
+    return head.settles and _is_settlement_of_dropped(state, inode, head.ref)
+
+
+def _is_settlement_of_dropped(state: State, inode: Inode, ref: Ref) -> bool:
+    stored = state.version(ref)
+    if stored is None or not stored.fact.settles:
+        return False
+    for parent in stored.fact.parents:
+        if not was_dropped(state, inode, parent) and not _is_settlement_of_dropped(state, inode, parent):
+            return False
+    return True
+
+
+def was_dropped(state: State, inode: Inode, ref: Ref) -> bool:
+    """Did a removal mean this version, or one that came of it, to be gone?"""
+    relatives = {inode.ino: inode}
+    for ino in {ref.ino, owner(state, ref)}:
+        other = state.inode(ino)
+        if other is not None:
+            relatives[ino] = other
+    goal = step_of(state, ref)
+    return any(
+        is_ancestor(state, goal, drop)
+        for relative in relatives.values()
+        for link in relative.links.values()
+        for removal in link.removals
+        for drop in removal.fact.drops
+    )
+
+
+def is_ancestor(state: State, goal: Step, descendant: Ref) -> bool:
+    """Is it the descendant, or one that it extends or settles, through any parents?"""
+    todo, seen = [descendant], set()
+    while todo:
+        ref = todo.pop()
+        if ref == goal.ref:
+            return True
+        if ref in seen or step_of(state, ref).stamp < goal.stamp:
+            continue
+        seen.add(ref)
+        stored = state.version(ref)
+        if stored is not None:
+            todo += stored.fact.parents
+    return False
+
+
+def shown_heads(state: State, inode: Inode) -> list[Head]:
+    """The heads that show, the one that shows as the file first (policy `keep`)."""
+    heads = inode.heads
+    if len(heads) == 1:
+        return heads
+    if is_named(inode):
+        use = [head for head in heads if not head.closed and not head.dropped]
+    else:
+        use = surviving(state, inode)
+    if not use:
+        ordered = by_lead(state, heads)
+        return [max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]
+    return by_lead(state, use)
+
+
+def _let_go(head: Head) -> int:
+    return min((time for time in (head.closed, head.dropped) if time), default=0)
+
+
+def has_seen(state: State, inode: Inode, heads: list[Head]) -> bool:
+    """Did those who removed names of the file see all of these heads?"""
+    seen = {ref for link in inode.links.values() for removal in link.removals for ref in removal.fact.seen}
+    return all(any(is_ancestor(state, step_of(state, head.ref), ref) for ref in seen) for head in heads)
+
+
+def branch_dot(state: State, ref: Ref) -> Dot:
+    return step_of(state, ref).stamp.dot

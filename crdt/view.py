@@ -1,0 +1,458 @@
+"""A batch of commits on its way into the state, and the view kept up to date with it.
+
+Local and remote commits take the same way: `apply` merges the facts of each into their rows, `finish`
+brings what the view keeps in rows up to date, for what was touched and nothing else:
+
+- where each directory stands (crdt.moves) and each link shows (`Inode.shown`, the names rows `D`),
+- how much each directory shows (`C`): so emptiness and nlink are never a scan, and a removed directory
+  appears again when something visible is inside,
+- which names need the rules of conflicts (`Q`), and which derived inode numbers are which branch (`E`).
+
+Everything else of the view is worked out when it is read (crdt.names, crdt.versions).  The cost is O(1)
+rows for each fact; a move of a directory touches one link, however much is below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from crdt.causality import Dot, covers
+from crdt.codec import pack, unpack
+from crdt.facts import (
+    DERIVED,
+    ROOT,
+    Birth,
+    Commit,
+    Fact,
+    Ino,
+    Kind,
+    LinkId,
+    Member,
+    Pin,
+    Placement,
+    Ref,
+    Register,
+    Removal,
+    Setting,
+    Version,
+    Xattr,
+)
+from crdt.heads import Heads
+from crdt.moves import Replay, log_key
+from crdt.names import View, branch_ino, branches, names_row_key
+from crdt.rows import Head, Inode, Item, Names, Shown, Stamped, stamped_list, stamped_row
+from crdt.state import State, hash_of_name, inode_key, version_key, xattr_key
+from crdt.versions import first_version, has_seen, is_named, shown_heads, surviving
+
+NameKey = tuple[Ino, bytes]  # a directory and a name before conflicts
+
+
+@dataclass(slots=True)
+class Changes:
+    """What the kernel must be told: names by (directory, name), and inodes (True: content too)."""
+
+    entries: set[tuple[int, bytes]] = field(default_factory=set)
+    inodes: dict[int, bool] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.inodes)
+
+    def inode(self, ino: int, *, content: bool = False) -> None:
+        self.inodes[ino] = content or self.inodes.get(ino, False)
+
+    def merge(self, other: Changes) -> None:
+        self.entries |= other.entries
+        for ino, content in other.inodes.items():
+            self.inode(ino, content=content)
+
+
+class Transaction:
+    """One batch; ends with `finish`, then `State.commit`, then `done`."""
+
+    def __init__(self, state: State, view: View, *, here: bool) -> None:
+        self.state = state
+        self.view = view
+        self.here = here  # made on this replica: the kernel knows, and the blocks are here
+        self.heads = Heads(state)
+        self.moves: list[Stamped[Placement]] = []
+        self.files: set[Ino] = set()
+        self.directories: set[Ino] = set()
+        self.names: set[NameKey] = set()
+        self.attributes: set[Ino] = set()
+        self.contents: dict[Ino, Ref | None] = {}  # what a file showed before the batch
+        self.shared_names = 0
+        self.tree_changed = False
+
+    # -- facts into rows -----------------------------------------------------------------------------
+
+    def apply(self, commit: Commit) -> list[bytes]:
+        """Merge the facts of a commit.  Returns the keys of the rows that hold them.
+
+        Raises LookupError where a fact names what is not known here.
+        """
+        keys: dict[bytes, None] = {}
+        for fact in commit.facts:
+            keys[self._apply(Stamped(commit.dot, commit.hlc, commit.wall_ns, fact))] = None
+        return list(keys)
+
+    def _apply(self, new: Stamped[Fact]) -> bytes:
+        fact = new.fact
+        match fact:
+            case Birth():
+                return self._add_birth(new, fact)
+            case Placement():
+                return self._place(new, fact)
+            case Removal():
+                return self._remove(new, fact)
+            case Version():
+                inode = self._known(fact.ino)
+                self._remember_content(inode)
+                self.heads.add(new, here=self.here)  # type: ignore[arg-type]
+                return version_key(Ref(fact.ino, fact.version))
+            case Register():
+                self._edit(fact.ino).set_register(new)  # type: ignore[arg-type]
+                self.attributes.add(fact.ino)
+                return inode_key(fact.ino)
+            case Pin():
+                self._edit(fact.ino).link(fact.link).pin(new)  # type: ignore[arg-type]
+                self._touch(fact.ino)
+                return inode_key(fact.ino)
+            case Xattr():
+                return self._set_xattr(new, fact)
+            case Member():
+                return self._keep_newest(b"M" + fact.replica.to_bytes(4, "big"), new)
+            case Setting():
+                return self._keep_newest(b"S" + fact.key.encode(), new)
+
+    def _known(self, ino: Ino) -> Inode:
+        inode = self.state.inode(ino)
+        if inode is None:
+            raise LookupError(f"a fact names the inode {ino}, which is not known here")
+        return inode
+
+    def _edit(self, ino: Ino) -> Inode:
+        self._known(ino)
+        return self.state.edit(ino)
+
+    def _touch(self, ino: Ino) -> None:
+        inode = self._known(ino)
+        if inode.is_directory:
+            self.directories.add(ino)
+        else:
+            self.files.add(ino)
+            self._remember_content(inode)
+
+    def _remember_content(self, inode: Inode) -> None:
+        if inode.ino not in self.contents:
+            heads = shown_heads(self.state, inode) if inode.heads else []
+            self.contents[inode.ino] = heads[0].here.ref if heads else None
+
+    def _add_birth(self, new: Stamped[Fact], birth: Birth) -> bytes:
+        known = self.state.inode(birth.ino)
+        if known is not None:
+            self.state.edit(birth.ino).add_birth(new)  # type: ignore[arg-type]
+            self.attributes.add(birth.ino)
+        else:
+            inode = Inode(birth.ino, [new])  # type: ignore[list-item]
+            if birth.kind != Kind.DIRECTORY and birth.claims is None:
+                first = first_version(birth.ino)
+                inode.heads.append(Head(first, new.dot, new.hlc, new.wall_ns, 0, new.wall_ns))
+            self.state.add_inode(inode)
+            if birth.claims is not None:
+                self._claim(inode, birth.claims)
+        self._touch(birth.ino)
+        return inode_key(birth.ino)
+
+    def _claim(self, inode: Inode, top: Ref) -> None:
+        """A conflict entry becomes a file; removals of its name may have come before."""
+        link = LinkId(inode.ino)
+        known = self._known(top.ino).links.get(link)
+        if known is not None:
+            inode.link(link).removals += known.removals
+        self.heads.claim(inode, top)
+
+    def _place(self, new: Stamped[Fact], placement: Placement) -> bytes:
+        self._known(placement.parent)
+        inode = self._edit(placement.ino)
+        stamped: Stamped[Placement] = new  # type: ignore[assignment]
+        inode.link(placement.link).place(stamped)
+        for directory in {placement.parent, *placement.left}:
+            self._note_change(directory, new)
+        self._touch(placement.ino)
+        if not inode.is_directory:
+            return inode_key(placement.ino)
+        if new.dot == inode.births[0].dot:
+            inode.created = inode.at = stamped
+            self.tree_changed = True
+            return inode_key(placement.ino)
+        self.moves.append(stamped)
+        return log_key(stamped)
+
+    def _remove(self, new: Stamped[Fact], removal: Removal) -> bytes:
+        self._edit(removal.ino).link(removal.link).remove(new)  # type: ignore[arg-type]
+        if removal.link & DERIVED and int(removal.link) != removal.ino:
+            split = self.state.inode(Ino(removal.link))
+            if split is not None:  # the name that a split gave a conflict entry, see Intents.gone
+                self.state.edit(split.ino).link(removal.link).remove(new)  # type: ignore[arg-type]
+                self._touch(split.ino)
+        for ref in removal.drops:
+            self._known(ref.ino)
+            self.heads.drop(ref, new.hlc)
+        for directory in removal.left:
+            self._note_change(directory, new)
+        self._touch(removal.ino)
+        return inode_key(removal.ino)
+
+    def _note_change(self, directory: Ino, new: Stamped[Fact]) -> None:
+        counts = self.state.counts(directory)
+        if new.hlc > counts.changed_hlc:
+            changed = counts._replace(changed_ns=new.wall_ns, changed_hlc=new.hlc)
+            self.state.set_counts(directory, changed)
+        self.attributes.add(directory)
+
+    def _set_xattr(self, new: Stamped[Fact], fact: Xattr) -> bytes:
+        key = xattr_key(fact.ino, fact.name)
+        data = self.state.get(key)
+        values: list[Stamped[Xattr]] = [] if data is None else stamped_list(unpack(data))  # type: ignore[arg-type]
+        had = shown_xattr(values) is not None
+        values = merged_xattr(values, new)  # type: ignore[arg-type]
+        self.state.put(key, pack([stamped_row(value) for value in values]))
+        inode = self._edit(fact.ino)
+        inode.xattr_count += (shown_xattr(values) is not None) - had
+        self.attributes.add(fact.ino)
+        return key
+
+    def _keep_newest(self, key: bytes, new: Stamped[Fact]) -> bytes:
+        data = self.state.get(key)
+        old = None if data is None else stamped_list((unpack(data),))[0]  # type: ignore[arg-type]
+        if old is None or new.stamp > old.stamp:
+            self.state.put(key, pack(stamped_row(new)))
+        return key
+
+    # -- the view --------------------------------------------------------------------------------------
+
+    def finish(self) -> Changes:
+        """Bring the rows of the view up to date; return what the kernel does not know yet."""
+        if self.moves:
+            replay = Replay(self.state)
+            for ino in replay.run(self.moves):
+                self.state.edit(ino).at = replay.place(ino)
+                self.directories.add(ino)
+            self.tree_changed = True
+        self.heads.want_blocks()
+        for ino in self.heads.touched:
+            self._touch(ino)
+        for ino in sorted(self.files):
+            self._show_file(self._known(ino))
+        self._show_directories()
+        if self.tree_changed and (self.view.shared_names or self.shared_names):
+            self.view.forget_unions()
+        return self._changes()
+
+    def done(self) -> None:
+        """The batch is committed."""
+        self.view.shared_names += self.shared_names
+
+    def _show_file(self, inode: Inode) -> None:
+        shown = shown_links(self.state, inode)
+        extra = branches(self.state, inode) if len(inode.heads) > 1 and shown else []
+        if shown == inode.shown and len(extra) == inode.branches == 0:
+            return
+        for _, top in extra:
+            self.state.put(b"E" + branch_ino(top).to_bytes(8, "big"), pack(top))
+        home = min((place.link for place in shown), default=None)
+        kind = int(inode.birth.kind)
+        was = {place: self._item(inode.ino, place) for place in inode.shown}
+        now = {
+            place: Item(place.link, inode.ino, kind, len(extra) if place.link == home else 0)
+            for place in shown
+        }
+        for place in was.keys() - now.keys():
+            self._set_item(place, was[place], None)
+        for place, item in now.items():
+            self._set_item(place, was.get(place), item)
+        mine = self.state.edit(inode.ino)
+        mine.shown, mine.branches = shown, len(extra)
+
+    def _show_directories(self) -> None:
+        """Show each directory that is live or has something visible inside; one may bring others along."""
+        todo = set(self.directories)
+        while todo:
+            ino = todo.pop()
+            inode = self._known(ino)
+            place = None
+            if inode.at is not None and (inode.is_live() or self.state.counts(ino).items):
+                link = inode.links[LinkId(ino)]
+                place = Shown(LinkId(ino), inode.at.fact.parent, link.raw_name(inode.at))
+            shown = () if place is None else (place,)
+            if shown == inode.shown:
+                self.names.update((s.parent, s.name) for s in shown)
+                continue
+            self.tree_changed = True
+            for old in inode.shown:
+                self._set_item(old, self._item(ino, old), None)
+            for new in shown:
+                self._set_item(new, None, Item(LinkId(ino), ino, Kind.DIRECTORY))
+            self.state.edit(ino).shown = shown
+            todo |= {s.parent for s in (*inode.shown, *shown) if s.parent != ROOT}
+
+    def _item(self, ino: Ino, place: Shown) -> Item | None:
+        names = self.state.names(place.parent, hash_of_name(place.name))
+        for item in names.get(place.name, ()):
+            if item.link == place.link and item.ino == ino:
+                return item
+        return None
+
+    def _set_item(self, place: Shown, old: Item | None, new: Item | None) -> None:
+        """Replace a link at a name, and keep the counts of the directory and the marks of conflicts."""
+        self.names.add((place.parent, place.name))
+        if old == new:
+            return
+        name_hash = hash_of_name(place.name)
+        names = dict(self.state.names(place.parent, name_hash))
+        items = [item for item in names.get(place.name, ()) if item != old]
+        was_marked, was_shared = mark_of(names)
+        if new is not None:
+            items.append(new)
+        if items:
+            names[place.name] = tuple(sorted(items))
+        else:
+            names.pop(place.name, None)
+        self.state.set_names(place.parent, name_hash, names)
+        marked, shared = mark_of(names)
+        if (marked, shared) != (was_marked, was_shared):
+            value = (b"u" if shared else b"") if marked else None
+            self.state.put(names_row_key(place.parent, name_hash), value)
+            self.shared_names += shared - was_shared
+        self._count(place.parent, old, new)
+
+    def _count(self, directory: Ino, old: Item | None, new: Item | None) -> None:
+        if old is not None and new is not None:
+            return
+        step = 1 if new is not None else -1
+        item = new or old
+        assert item is not None
+        counts = self.state.counts(directory)
+        self.state.set_counts(
+            directory,
+            counts._replace(
+                items=counts.items + step,
+                directories=counts.directories + (step if item.kind == Kind.DIRECTORY else 0),
+            ),
+        )
+        if directory != ROOT and counts.items + step in (0, 1):
+            self.directories.add(directory)
+
+    # -- what the kernel must be told ------------------------------------------------------------------
+
+    def _changes(self) -> Changes:
+        changes = Changes()
+        contested = {key for key in self.names if self._is_contested(key)}
+        if self.here and not contested and not self.view.shared_names and not self.shared_names:
+            return changes
+        before = View(State(self.state.store), self.view.name_of)
+        before.shared_names = self.view.shared_names
+        self.view.shared_names += self.shared_names
+        try:
+            for key in self.names:
+                self._add_names(changes, key, before, contested=key in contested)
+            for ino in self.attributes | self.files | self.directories:
+                self._add_inode(changes, ino, before)
+        finally:
+            self.view.shared_names -= self.shared_names
+        return changes
+
+    def _is_contested(self, key: NameKey) -> bool:
+        row = names_row_key(key[0], hash_of_name(key[1]))
+        return self.state.get(row) is not None or self.state.store.get(row) is not None
+
+    def _add_names(self, changes: Changes, key: NameKey, before: View, *, contested: bool) -> None:
+        directory, raw = key
+        for view in (before, self.view):
+            members = view.members(directory)
+            names = [raw]
+            if contested or len(members) > 1:
+                entries = view.group(members, raw)
+                names += [entry.name for entry in entries]
+                for entry in entries:
+                    changes.inode(entry.ino)
+            for member in members:
+                changes.entries.update((member, name) for name in names)
+                changes.inode(member)
+
+    def _add_inode(self, changes: Changes, ino: Ino, before: View) -> None:
+        inode = self.state.inode(ino)
+        if inode is None:
+            return
+        if inode.is_directory:
+            for view in (before, self.view):
+                for member in view.members(ino):
+                    changes.inode(member)
+            return
+        heads = shown_heads(self.state, inode) if inode.heads else []
+        shows = heads[0].here.ref if heads else None
+        changes.inode(ino, content=ino in self.contents and self.contents[ino] != shows)
+        if inode.branches:
+            for _, top in branches(self.state, inode):
+                changes.inode(branch_ino(top), content=True)
+
+
+def mark_of(names: Names) -> tuple[bool, int]:
+    """Does a row of names need the rules of conflicts, and how many of its names have directories to
+    share them?"""
+    marked = any(len(items) > 1 or items[0].branches for items in names.values())
+    if not marked:
+        return False, 0
+    shared = sum(
+        1
+        for items in names.values()
+        if len(items) > 1 and sum(item.kind == Kind.DIRECTORY for item in items) > 1
+    )
+    return True, shared
+
+
+def shown_links(state: State, inode: Inode) -> tuple[Shown, ...]:
+    """Where the links of a file show: the live ones or, where an edit beat the unlink, the name that was
+    removed last."""
+    live = [key for key, link in inode.links.items() if link.live()]
+    if live:
+        if not is_named(inode) and not surviving(state, inode):
+            return ()
+        return tuple(sorted(_shown(inode, key) for key in live))
+    if not inode.links or not any(link.placements for link in inode.links.values()):
+        return ()
+    left = surviving(state, inode)
+    if left and not has_seen(state, inode, left):
+        placed = [key for key, link in inode.links.items() if link.placements]
+        last = max(placed, key=lambda key: (_removed_at(inode, key), key))
+        return (_shown(inode, last),)
+    return ()
+
+
+def _removed_at(inode: Inode, key: LinkId) -> tuple[int, Dot]:
+    link = inode.links[key]
+    return max(link.removed_at(placement) for placement in link.placements)
+
+
+def _shown(inode: Inode, key: LinkId) -> Shown:
+    link = inode.links[key]
+    placement = link.where()
+    return Shown(key, placement.fact.parent, link.raw_name(placement))
+
+
+def is_orphan(state: State, inode: Inode) -> bool:
+    """All its names were removed, one by one, by nobody who meant the last one."""
+    return not inode.is_directory and not inode.shown and bool(surviving(state, inode))
+
+
+def merged_xattr(values: list[Stamped[Xattr]], new: Stamped[Xattr]) -> list[Stamped[Xattr]]:
+    if any(old.dot == new.dot or covers(old.fact.context, new.dot) for old in values):
+        return values
+    return [old for old in values if not covers(new.fact.context, old.dot)] + [new]
+
+
+def shown_xattr(values: Iterable[Stamped[Xattr]]) -> bytes | None:
+    """The newest value that is set; concurrently, set beats remove."""
+    found = [value for value in values if value.fact.value is not None]
+    return max(found, key=lambda value: value.stamp).fact.value if found else None

@@ -1,0 +1,336 @@
+"""Attributes: what stat(2) tells, and the requests that change it; extended attributes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple, cast
+
+from crdt.causality import Context
+from crdt.codec import unpack
+from crdt.facts import Fact, Field, Ino, Kind, Ref, Xattr
+from crdt.names import Entry
+from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
+from crdt.state import prefix_end, xattr_key
+from crdt.versions import shown_heads
+from crdt.view import shown_xattr
+from translation.content import Content
+from translation.intent import Intents, posix_error
+from translation.replica import Replica
+
+TYPE_BITS = {
+    Kind.REGULAR: stat.S_IFREG,
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.FIFO: stat.S_IFIFO,
+    Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHARACTER: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+}
+
+XATTR_NAME_MAX = 255
+XATTR_SIZE_MAX = 65_536
+XATTR_LIST_MAX = 65_536
+ATIMES_MAX = 65_536  # access times are local, and remembered for so many inodes
+
+
+class Attributes(NamedTuple):
+    ino: int
+    mode: int  # with the bits of the type
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int  # bytes
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Target(NamedTuple):
+    """What an inode number stands for: an inode, or one branch of it (a content conflict entry)."""
+
+    inode: Inode
+    head: Head | None  # of a regular file
+    top: Ref | None  # of a branch: its first version
+
+
+class AttributeRequests(Intents):
+    def __init__(self, replica: Replica, content: Content) -> None:
+        super().__init__(replica)
+        self.content = content
+        self.atimes: dict[Ino, int] = {}
+
+    def target(self, ino: Ino) -> Target:
+        """Raises FileNotFoundError (ENOENT) where there is no such inode."""
+        inode = self.state.inode(ino)
+        if inode is not None:
+            heads = shown_heads(self.state, inode) if inode.is_regular else ()
+            return Target(inode, heads[0] if heads else None, None)
+        row = self.state.get(b"E" + ino.to_bytes(8, "big"))
+        if row is None:
+            raise posix_error(errno.ENOENT)
+        top = Ref(*cast(tuple[Ino, int], unpack(row)))  # type: ignore[arg-type]
+        holder = self.state.inode(top.ino)
+        for inode in () if holder is None else self._holders(holder):
+            for head, first in self.content_branches(inode):
+                if first == top:
+                    return Target(inode, head, top)
+        raise posix_error(errno.ENOENT)
+
+    def _holders(self, inode: Inode) -> list[Inode]:
+        """The inode and those that were split off it, which may hold the branch now."""
+        claimants = [self.state.inode(claimant) for _, claimant in inode.splits]
+        return [inode, *(claimant for claimant in claimants if claimant is not None)]
+
+    def entry_of(self, target: Target) -> Entry:
+        assert target.top is not None
+        return self.entry_of_branch(target.inode, target.top)
+
+    # -- stat --------------------------------------------------------------------------------------
+
+    def getattr(self, ino: Ino) -> Attributes:
+        """Raises FileNotFoundError (ENOENT)."""
+        target = self.target(ino)
+        inode = target.inode
+        if inode.is_directory:
+            return self._directory_attributes(inode)
+        birth = inode.births[0].fact
+        if target.head is not None:
+            size, mtime_ns = self._size_and_mtime(ino, inode, target.head)
+        else:
+            size, mtime_ns = len(birth.target), inode.births[0].wall_ns
+            by_hand = inode.last_set(Field.MTIME)
+            if by_hand is not None:
+                mtime_ns = by_hand.fact.value
+        nlink = len(inode.shown) if target.top is None else 1
+        return Attributes(
+            ino,
+            TYPE_BITS[Kind(birth.kind)] | inode.mode,
+            nlink,
+            inode.uid,
+            inode.gid,
+            birth.rdev,
+            size,
+            self.atimes.get(ino, mtime_ns),
+            mtime_ns,
+            max(inode.changed_ns, mtime_ns if self.content.is_changed(ino) else 0),
+        )
+
+    def _size_and_mtime(self, ino: Ino, inode: Inode, head: Head) -> tuple[int, int]:
+        """Of what programs here see: what is gathered, else what the session or the view shows."""
+        gathered = self.content.attributes(ino)
+        by_hand = inode.last_set(Field.MTIME)
+        if gathered is not None:
+            size, mtime_ns = gathered
+            if self.content.is_changed(ino):
+                return size, mtime_ns
+        else:
+            size, mtime_ns = head.here.size, head.here.mtime_ns
+            head = head.here
+        if by_hand is not None and by_hand.stamp >= head.stamp:
+            mtime_ns = by_hand.fact.value
+        return size, mtime_ns
+
+    def _directory_attributes(self, inode: Inode) -> Attributes:
+        members = self.view.members(inode.ino)
+        rows = [self.inode(member) for member in members]
+        bits = 0o7777
+        for row in rows:
+            bits &= row.mode
+        lead = rows[0]
+        mtime_ns = max(self._directory_mtime(row) for row in rows)
+        return Attributes(
+            lead.ino if inode.shown else inode.ino,
+            stat.S_IFDIR | bits,
+            self._directory_nlink(inode, len(rows)),
+            lead.uid,
+            lead.gid,
+            0,
+            4096,
+            self.atimes.get(lead.ino, mtime_ns),
+            mtime_ns,
+            max(max(row.changed_ns, self.state.counts(row.ino).changed_ns) for row in rows),
+        )
+
+    def _directory_nlink(self, inode: Inode, member_count: int) -> int:
+        """2 and one for each directory inside; 1 for a union, as for a directory whose links nobody
+        counts (find(1) knows); 0 for one that was removed."""
+        if inode.ino != 1 and not inode.shown:
+            return 0
+        if member_count > 1:
+            return 1
+        count = self.state.counts(inode.ino).directories
+        if self.view.shared_names:
+            count -= self._merged_directories(inode.ino)
+        return 2 + count
+
+    def _merged_directories(self, directory: Ino) -> int:
+        """How many directories inside show as part of another."""
+        merged = 0
+        prefix = b"Q" + directory.to_bytes(8, "big")
+        for key, value in self.state.scan(prefix, prefix_end(prefix)):
+            if value != b"u":
+                continue
+            names = self.state.names(directory, int.from_bytes(key[9:], "big"))
+            for items in names.values():
+                inside = [item.ino for item in items if item.kind == Kind.DIRECTORY]
+                if len(inside) > 1:
+                    merged += len(inside) - len(self.view.unions(inside))
+        return merged
+
+    def _directory_mtime(self, inode: Inode) -> int:
+        """When its newest change of an entry was made, or what was set by hand since."""
+        counts = self.state.counts(inode.ino)
+        by_hand = inode.last_set(Field.MTIME)
+        if by_hand is not None and by_hand.hlc >= counts.changed_hlc:
+            return by_hand.fact.value
+        return max(counts.changed_ns, inode.births[0].wall_ns)
+
+    # -- changes -----------------------------------------------------------------------------------
+
+    def setattr(
+        self,
+        ino: Ino,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+    ) -> None:
+        """Change attributes, see chmod(2), chown(2), truncate(2), utimensat(2).
+
+        Permission was checked by the kernel.  Raises FileNotFoundError (ENOENT), and what `truncate` of
+        the content raises.
+        """
+        target = self.target(ino)
+        if size is not None:
+            if target.inode.is_directory:
+                raise posix_error(errno.EISDIR)
+            self.content.truncate(ino, size)
+            self._clear_privileges(ino)
+        if atime_ns is not None:
+            if len(self.atimes) >= ATIMES_MAX:
+                self.atimes.clear()
+            self.atimes[ino] = atime_ns
+        fields: dict[Field, int] = {}
+        if mode is not None:
+            fields[Field.MODE] = mode & 0o7777
+        if uid is not None:
+            fields[Field.UID] = uid
+        if gid is not None:
+            fields[Field.GID] = gid
+        if mtime_ns is not None:
+            fields[Field.MTIME] = mtime_ns
+        if fields:
+            self.content.flush(ino)
+            self._set(ino, fields)
+
+    def _set(self, ino: Ino, fields: dict[Field, int]) -> None:
+        target = self.target(ino)
+        moment = self.replica.begin()
+        facts: list[Fact] = []
+        if target.top is not None:  # it gets attributes of its own
+            facts = self.split(self.entry_of(target))
+            rows = [Inode(ino, [])]
+        elif target.inode.is_directory:
+            rows = [self.inode(member) for member in self.view.members(ino)]
+        else:
+            rows = [target.inode]
+        for row in rows:
+            facts += [self.set(row, field, value) for field, value in fields.items()]
+        self.replica.commit(moment, facts)
+
+    def _clear_privileges(self, ino: Ino) -> None:
+        """Writing takes set-user-id away, and set-group-id of what is executable by the group."""
+        inode = self.state.inode(ino)
+        if inode is None or not inode.mode & (stat.S_ISUID | stat.S_ISGID) or inode.is_directory:
+            return
+        mode = inode.mode & ~stat.S_ISUID
+        if mode & stat.S_IXGRP:
+            mode &= ~stat.S_ISGID
+        if mode != inode.mode:
+            self._set(ino, {Field.MODE: mode})
+
+    def written(self, ino: Ino) -> None:
+        """Something was written to this file."""
+        self._clear_privileges(ino)
+
+    # -- extended attributes -----------------------------------------------------------------------
+
+    def _xattr_values(self, ino: Ino, name: bytes) -> list[Stamped[Xattr]]:
+        data = self.state.get(xattr_key(ino, name))
+        return [] if data is None else stamped_list(cast(Row, unpack(data)))
+
+    def getxattr(self, ino: Ino, name: bytes) -> bytes:
+        """Raises OSError (ENODATA), see getxattr(2)."""
+        inode = self.target(ino).inode
+        if inode.xattr_count:
+            value = shown_xattr(self._xattr_values(inode.ino, name))
+            if value is not None:
+                return value
+        raise posix_error(errno.ENODATA, name)
+
+    def setxattr(self, ino: Ino, name: bytes, value: bytes, flags: int = 0) -> None:
+        """Raises OSError (EEXIST, ENODATA by the flags; ERANGE, E2BIG; EOPNOTSUPP), see setxattr(2).
+
+        POSIX ACLs cannot be enforced under this FUSE protocol: refused, rather than accepted and not kept.
+        """
+        if len(name) > XATTR_NAME_MAX:
+            raise posix_error(errno.ERANGE, name)
+        if len(value) > XATTR_SIZE_MAX:
+            raise posix_error(errno.E2BIG, name)
+        if name.startswith(b"system."):
+            raise posix_error(errno.EOPNOTSUPP, name)
+        there = self._has_xattr(ino, name)
+        if flags & os.XATTR_CREATE and there:
+            raise posix_error(errno.EEXIST, name)
+        if flags & os.XATTR_REPLACE and not there:
+            raise posix_error(errno.ENODATA, name)
+        self._put_xattr(ino, name, value)
+
+    def removexattr(self, ino: Ino, name: bytes) -> None:
+        """Raises OSError (ENODATA)."""
+        if not self._has_xattr(ino, name):
+            raise posix_error(errno.ENODATA, name)
+        self._put_xattr(ino, name, None)
+
+    def _has_xattr(self, ino: Ino, name: bytes) -> bool:
+        return shown_xattr(self._xattr_values(self.target(ino).inode.ino, name)) is not None
+
+    def _put_xattr(self, ino: Ino, name: bytes, value: bytes | None) -> None:
+        target = self.target(ino)
+        facts: list[Fact] = []
+        if target.top is not None:
+            facts = self.split(self.entry_of(target))
+            inos: tuple[Ino, ...] = (ino,)
+        elif target.inode.is_directory:
+            inos = self.view.members(ino)
+        else:
+            inos = (target.inode.ino,)
+        for each in inos:
+            context: Context = ()
+            for old in self._xattr_values(each, name):
+                context = context_with(context, old.dot)
+                for dot in old.fact.context:
+                    context = context_with(context, dot)
+            facts.append(Xattr(each, name, value, context))
+        self.replica.commit(self.replica.begin(), facts)
+
+    def listxattr(self, ino: Ino) -> list[bytes]:
+        """Raises OSError (E2BIG) where the names together exceed what the system call can return."""
+        inode = self.target(ino).inode
+        if not inode.xattr_count:
+            return []
+        prefix = b"X" + inode.ino.to_bytes(8, "big")
+        names = [
+            key[9:]
+            for key, data in self.state.scan(prefix, prefix_end(prefix))
+            if shown_xattr(stamped_list(cast(Row, unpack(data)))) is not None
+        ]
+        if sum(len(name) + 1 for name in names) > XATTR_LIST_MAX:
+            raise posix_error(errno.E2BIG)
+        return names

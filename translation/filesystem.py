@@ -1,0 +1,351 @@
+"""The file system as the FUSE adapter calls it: one method a request.
+
+Names are bytes, errors are OSError with the errno of the man page.  Every method is called with the one
+lock held.  A file descriptor of the kernel is a handle here; inodes that the kernel knows have a lookup
+count.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from crdt.blocks import EMPTY_DIGEST
+from crdt.facts import ROOT, Ino, Kind, Ref, Version, VersionId
+from crdt.names import Entry
+from crdt.rows import Head
+from crdt.versions import owner as owner_of
+from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
+from translation.branch import BlocksMissing, Shown, VersionFields
+from translation.content import Content
+from translation.intent import posix_error
+from translation.listing import Conflict, Listing
+from translation.namespace import Caller, Namespace
+from translation.replica import Replica
+
+__all__ = ["Attributes", "BlocksMissing", "Caller", "FileSystem"]
+
+
+@dataclass(slots=True)
+class Handle:
+    ino: Ino
+    flags: int
+
+    @property
+    def writes(self) -> bool:
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+
+class ContentBase:
+    """What the contents of files need of the replica (translation.branch.Base)."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.digest_key = replica.volume.digest_key
+        self.get = replica.state.get
+        self.scan = replica.state.scan
+        self.put_rows = replica.put_rows
+        self.now_ns = replica.wall_ns
+        self.requests: AttributeRequests | None = None
+
+    def shown(self, ino: Ino) -> Shown:
+        assert self.requests is not None
+        target = self.requests.target(ino)
+        if target.head is None:
+            raise posix_error(errno.EISDIR if target.inode.is_directory else errno.EINVAL)
+        return self._shown(target.inode.ino, target.head.here)
+
+    def _shown(self, owner: Ino, head: Head) -> Shown:
+        stored = self.replica.state.version(head.ref)
+        if stored is None:
+            return Shown(owner, head.ref, 0, head.mtime_ns, 0, owner, b"", EMPTY_DIGEST, b"", ())
+        fact = stored.fact
+        inline = fact.inline
+        if not head.map and inline is None:
+            inline = b""
+        return Shown(
+            owner,
+            head.ref,
+            fact.size,
+            fact.mtime_ns,
+            head.map,
+            Ino(head.map_ino or owner),
+            inline,
+            fact.digest,
+            fact.first_digest,
+            (),
+        )
+
+    def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
+        """The branch that `head` was the head of: as it stands, if it went on by versions of ours alone."""
+        state = self.replica.state
+        inode = state.inode(owner_of(state, head))
+        if inode is None:
+            return None
+        for candidate in (*inode.heads, *inode.settled):
+            if candidate.ref == head:
+                return self._shown(inode.ino, candidate)
+            if candidate.before is not None and candidate.before.ref == head:
+                return self._shown(inode.ino, candidate.before)
+        return None
+
+    def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:
+        moment = self.replica.begin()
+        version = Version(
+            base.owner,
+            VersionId(moment.dot),
+            (base.head, *base.settled),
+            fields.size,
+            fields.mtime_ns,
+            fields.digest,
+            fields.first_digest,
+            fields.inline,
+            fields.cut_bytes,
+            fields.changed,
+        )
+        self.replica.commit(moment, (version,), rows)
+        shown = self.shown_at(base.owner, Ref(base.owner, version.version))
+        assert shown is not None
+        return shown
+
+
+class FileSystem:
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.base = ContentBase(replica)
+        self.content = Content(self.base)
+        self.names = Namespace(replica)
+        self.attributes = AttributeRequests(replica, self.content)
+        self.base.requests = self.attributes
+        self.listing = Listing(replica, self.attributes)
+        self.handles: dict[int, Handle] = {}
+        self.next_handle = 1
+        self.known: dict[int, int] = {}  # inode -> lookup count
+        self.content.recover()
+
+    # -- look-ups ----------------------------------------------------------------------------------
+
+    def lookup(self, parent: int, name: bytes) -> Attributes:
+        """Raises FileNotFoundError (ENOENT), NotADirectoryError (ENOTDIR)."""
+        if name == b".":
+            return self._known(Ino(parent))
+        if name == b"..":
+            return self._known(self._parent_of(Ino(parent)))
+        return self._known(self.names.find(Ino(parent), name).ino)
+
+    def _parent_of(self, ino: Ino) -> Ino:
+        inode = self.names.directory(ino)
+        if ino == ROOT or not inode.shown:
+            return ROOT
+        return self.replica.view.members(inode.shown[0].parent)[0]
+
+    def _known(self, ino: Ino) -> Attributes:
+        attributes = self.attributes.getattr(ino)
+        self.known[attributes.ino] = self.known.get(attributes.ino, 0) + 1
+        return attributes
+
+    def forget(self, ino: int, count: int) -> None:
+        left = self.known.get(ino, 0) - count
+        if left > 0:
+            self.known[ino] = left
+        else:
+            self.known.pop(ino, None)
+
+    # -- attributes --------------------------------------------------------------------------------
+
+    def getattr(self, ino: int, fh: int | None = None) -> Attributes:
+        return self.attributes.getattr(Ino(ino))
+
+    def setattr(
+        self,
+        ino: int,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        fh: int | None = None,
+    ) -> Attributes:
+        self.attributes.setattr(
+            Ino(ino), mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns
+        )
+        return self.attributes.getattr(Ino(ino))
+
+    def readlink(self, ino: int) -> bytes:
+        inode = self.attributes.target(Ino(ino)).inode
+        if inode.birth.kind != Kind.SYMLINK:
+            raise posix_error(errno.EINVAL)
+        return inode.birth.target
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
+        if not stat.S_IFMT(mode):
+            mode |= stat.S_IFREG
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            raise posix_error(errno.EINVAL, name)
+        return self._known(self.names.make(Ino(parent), name, mode, caller, rdev=rdev))
+
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Attributes:
+        bits = stat.S_IFDIR | mode & 0o7777
+        return self._known(self.names.make(Ino(parent), name, bits, caller))
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
+        bits = stat.S_IFLNK | 0o777
+        return self._known(self.names.make(Ino(parent), name, bits, caller, target=target))
+
+    def link(self, ino: int, parent: int, name: bytes) -> Attributes:
+        target = self.attributes.target(Ino(ino))
+        split = None if target.top is None else self.attributes.entry_of(target)
+        self.content.flush(Ino(ino))
+        self.names.link(Ino(ino), Ino(parent), name, split)
+        return self._known(Ino(ino))
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        entry = self.names.find(Ino(parent), name)
+        if not entry.is_directory:
+            self._flush_before_removal(entry)
+        entry = self.names.unlink(Ino(parent), name)
+        self._removed(entry)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        self.names.rmdir(Ino(parent), name)
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes) -> None:
+        entry = self.names.find(Ino(parent), name)
+        if not entry.is_directory:
+            self.content.flush(entry.ino)
+        replaced = self.names.rename(Ino(parent), name, Ino(new_parent), new_name)
+        if replaced is not None:
+            self._removed(replaced)
+
+    def _flush_before_removal(self, entry: Entry) -> None:
+        """What other names keep, or alternatives might bring back, is a version before its name goes."""
+        if self.content.is_changed(entry.ino) and self.names.has_other_names(entry):
+            self.content.flush(entry.ino)
+
+    def _removed(self, entry: Entry) -> None:
+        """What is written from now on to a file that has no name left here stays here."""
+        if entry.is_directory or not self.content.is_open(entry.ino):
+            return
+        inode = self.replica.state.inode(entry.ino)
+        if inode is None or not inode.shown:
+            self.content.detach(entry.ino)
+
+    # -- files -------------------------------------------------------------------------------------
+
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[int, Attributes]:
+        """Make a file and open it; one that is there already (the kernel may not know) is opened.
+
+        Raises FileExistsError (EEXIST) where O_EXCL is among the flags.
+        """
+        entry = None
+        try:
+            ino = self.names.make(Ino(parent), name, stat.S_IFREG | mode & 0o7777, caller)
+        except FileExistsError:
+            entry = self.names.find(Ino(parent), name)
+            if flags & os.O_EXCL:
+                raise
+            ino = entry.ino
+        fh = self.open(ino, flags)
+        try:
+            if entry is not None and flags & os.O_TRUNC:
+                self.attributes.setattr(ino, size=0)
+            return fh, self._known(ino)
+        except OSError:
+            self.release(fh)
+            raise
+
+    def open(self, ino: int, flags: int) -> int:
+        """Raises IsADirectoryError (EISDIR), FileNotFoundError (ENOENT)."""
+        target = self.attributes.target(Ino(ino))
+        if target.inode.is_directory:
+            raise posix_error(errno.EISDIR)
+        self.content.open(Ino(ino), flags)
+        return self._handle(Handle(Ino(ino), flags))
+
+    def _handle(self, handle: Handle) -> int:
+        fh = self.next_handle
+        self.next_handle += 1
+        self.handles[fh] = handle
+        return fh
+
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        return self.content.read(self.handles[fh].ino, offset, size)
+
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        handle = self.handles[fh]
+        written = self.content.write(handle.ino, offset, data, bool(handle.flags & os.O_APPEND))
+        self.attributes.written(handle.ino)
+        return written
+
+    def flush(self, fh: int) -> None:
+        handle = self.handles[fh]
+        if handle.writes:
+            self.content.flush(handle.ino)
+
+    def fsync(self, fh: int) -> None:
+        """Commit what was gathered; the caller makes the store durable after that."""
+        self.content.flush(self.handles[fh].ino)
+
+    def release(self, fh: int) -> None:
+        handle = self.handles.pop(fh)
+        self.content.close(handle.ino, handle.flags)
+
+    # -- directories -------------------------------------------------------------------------------
+
+    def opendir(self, ino: int) -> int:
+        self.names.directory(Ino(ino))
+        return self._handle(Handle(Ino(ino), os.O_RDONLY))
+
+    def readdir(self, fh: int, offset: int) -> Iterator[tuple[bytes, Attributes, int]]:
+        """Yield names after `offset`, each with the offset after it; only inode and type are filled in."""
+        ino = self.handles[fh].ino
+        for entry, following in self.replica.view.entries(ino, offset):
+            mode = TYPE_BITS[Kind(entry.kind)]
+            yield entry.name, Attributes(entry.ino, mode, 1, 0, 0, 0, 0, 0, 0, 0), following
+
+    def releasedir(self, fh: int) -> None:
+        del self.handles[fh]
+
+    # -- extended attributes -----------------------------------------------------------------------
+
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        return self.attributes.getxattr(Ino(ino), name)
+
+    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        self.attributes.setxattr(Ino(ino), name, value, flags)
+
+    def listxattr(self, ino: int) -> list[bytes]:
+        return self.attributes.listxattr(Ino(ino))
+
+    def removexattr(self, ino: int, name: bytes) -> None:
+        self.attributes.removexattr(Ino(ino), name)
+
+    # -- the whole ---------------------------------------------------------------------------------
+
+    def digest(self) -> str:
+        return self.listing.digest()
+
+    def conflicts(self) -> list[Conflict]:
+        return self.listing.conflicts()
+
+    def conflict_count(self) -> int:
+        return self.listing.conflict_count()
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Write out what has been gathered for long; about once a second."""
+        self.content.tick()
+
+    def close(self) -> None:
+        """Make all that was gathered versions."""
+        self.content.flush_all()

@@ -1,0 +1,308 @@
+"""The facts that requests are made of, and look-ups of what they act on.
+
+A request reads what it needs, decides, and commits its facts under one dot.  A fact that replaces or
+removes others covers all of those, also what they had replaced: the ones between are not sent any more,
+and a replica that never hears of them must still know.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from crdt.blocks import EMPTY_DIGEST
+from crdt.causality import Dot, Stamp, join, replica_of
+from crdt.facts import (
+    DERIVED,
+    ROOT,
+    Birth,
+    Fact,
+    Field,
+    Ino,
+    Kind,
+    LinkId,
+    Pin,
+    Placement,
+    Ref,
+    Register,
+    Removal,
+    Version,
+    VersionId,
+)
+from crdt.names import Entry, branches
+from crdt.rows import Head, Inode, Link
+from crdt.versions import is_named, shown_heads, surviving
+from translation.replica import Moment, Replica
+
+NAME_MAX = 255
+
+
+def posix_error(code: int, name: bytes | None = None) -> OSError:
+    if name is None:
+        return OSError(code, os.strerror(code))
+    return OSError(code, os.strerror(code), os.fsdecode(name))
+
+
+def check_name(name: bytes) -> None:
+    """Raises OSError (ENAMETOOLONG, EINVAL)."""
+    if len(name) > NAME_MAX:
+        raise posix_error(errno.ENAMETOOLONG, name)
+    if not name or name in (b".", b"..") or b"/" in name:
+        raise posix_error(errno.EINVAL, name)
+
+
+class Intents:
+    """What requests are built from; reads the view of one replica."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.state = replica.state
+        self.view = replica.view
+
+    # -- look-up -----------------------------------------------------------------------------------
+
+    def inode(self, ino: Ino) -> Inode:
+        """Raises FileNotFoundError (ENOENT)."""
+        inode = self.state.inode(ino)
+        if inode is None:
+            raise posix_error(errno.ENOENT)
+        return inode
+
+    def directory(self, ino: Ino) -> Inode:
+        """Return a directory that can take or lose names.
+
+        Raises NotADirectoryError (ENOTDIR), and FileNotFoundError (ENOENT) where it was removed.
+        """
+        inode = self.inode(ino)
+        if not inode.is_directory:
+            raise posix_error(errno.ENOTDIR)
+        if ino != ROOT and not inode.shown:
+            raise posix_error(errno.ENOENT)
+        return inode
+
+    def find(self, parent: Ino, name: bytes) -> Entry:
+        """Raises FileNotFoundError (ENOENT)."""
+        check_name(name)
+        self.directory(parent)
+        entry = self.view.lookup(parent, name)
+        if entry is None:
+            raise posix_error(errno.ENOENT, name)
+        return entry
+
+    def home_for_new(self, parent: Ino) -> Ino:
+        """Where in a union a new entry goes: the member that was made here, else the lead.
+
+        So what was put into a directory stays with it when a replica that has not heard of the union
+        renames the other member.
+        """
+        members = self.view.members(parent)
+        if len(members) > 1:
+            for member in members:
+                if replica_of(member) == self.replica.replica and self.inode(member).is_live():
+                    return member
+        return members[0]
+
+    def entry_of_branch(self, owner: Inode, top: Ref) -> Entry:
+        """Return the conflict entry whose branch begins with `top`.  Raises FileNotFoundError."""
+        home = min(owner.shown, default=None)
+        if home is not None:
+            members = self.view.members(home.parent)
+            for entry in self.view.group(members, home.name):
+                if entry.top == top:
+                    return entry
+        raise posix_error(errno.ENOENT)
+
+    def main_head(self, inode: Inode) -> Head:
+        return shown_heads(self.state, inode)[0]
+
+    def heads_of(self, entry: Entry) -> tuple[Ref, ...]:
+        """The head that an entry shows, as the first."""
+        return entry.heads or (self.main_head(self.inode(entry.owner)).ref,)
+
+    def has_other_names(self, entry: Entry) -> bool:
+        shown = self.inode(entry.ino).shown
+        return any(place.link != entry.link for place in shown)
+
+    def alternatives(self, entry: Entry) -> list[Entry]:
+        """The other files that show for the same name, and other branches of this one, best claim first."""
+        members = self.view.members(entry.parent)
+        beside = [other for other in self.view.group(members, entry.raw) if not other.is_directory]
+        beside = [other for other in beside if (other.ino, other.name) != (entry.ino, entry.name)]
+        return sorted(beside, key=lambda e: (e.is_conflict, e.owner != entry.owner, e.tag, e.ino))
+
+    def buried(self, entry: Entry) -> list[Ref]:
+        """The settlements that a removal covered, of a file that shows for a later edit alone.
+
+        They must not come back when the file gets a live name again.
+        """
+        if entry.link is None:
+            return []
+        inode = self.inode(entry.ino)
+        if is_named(inode):
+            return []
+        alive = surviving(self.state, inode)
+        return [head.ref for head in inode.heads if head not in alive and not head.closed]
+
+    # -- facts -------------------------------------------------------------------------------------
+
+    def place(
+        self,
+        inode: Inode,
+        link: LinkId,
+        parent: Ino,
+        name: bytes,
+        *,
+        rank: Stamp | None = None,
+        mates: tuple[Ino, ...] = (),
+        native: bool = False,
+        via: Ref | None = None,
+    ) -> Placement:
+        known = inode.links.get(link)
+        return Placement(
+            inode.ino,
+            link,
+            parent,
+            name,
+            () if known is None else known.context(),
+            known is not None and known.has_split(),
+            native=native,
+            rank=rank,
+            mates=mates,
+            via=via,
+            left=self._left(inode, link),
+        )
+
+    def _left(self, inode: Inode, link: LinkId) -> tuple[Ino, ...]:
+        return tuple(sorted({place.parent for place in inode.shown if place.link == link}))
+
+    def remove(self, inode: Inode, link: LinkId, drops: Iterable[Ref] = ()) -> Removal:
+        known: Link = inode.links[link]
+        seen = tuple(head.ref for head in inode.heads)
+        left = self._left(inode, link)
+        return Removal(inode.ino, link, known.context(), known.has_split(), seen, tuple(drops), left)
+
+    def set(self, inode: Inode, field: Field, value: int) -> Register:
+        """A register; one of the mode has seen the owner as well, so that set-user-id holds."""
+        context = inode.register_context(field)
+        if field == Field.MODE:
+            for other in (Field.UID, Field.GID):
+                context = join((context, inode.register_context(other)))
+        return Register(inode.ino, field, value, context)
+
+    def version(
+        self,
+        moment: Moment,
+        ino: Ino,
+        head: Ref,
+        settled: Iterable[Ref],
+        *,
+        lineage: Ref | None = None,
+    ) -> Version:
+        """A version of the content at `head` that settles other heads.
+
+        Without a lineage it is a choice: it has a number made of what was chosen among what, so that the
+        same choice, made by two replicas, is one version and no new conflict.  A choice of what was
+        removed already, and shows for want of anything else, is an edit: it brings that back.
+        """
+        parents = (head, *sorted(set(settled) - {head}))
+        stored = self.state.version(head)
+        settles = lineage is None and not all(map(self._is_covered, parents))
+        number = _choice(parents) if settles else VersionId(moment.dot)
+        if stored is None:
+            mtime_ns = self.inode(head.ino).births[0].wall_ns
+            return Version(
+                ino,
+                number,
+                parents,
+                0,
+                mtime_ns,
+                EMPTY_DIGEST,
+                inline=b"",
+                settles=settles,
+                lineage=lineage,
+            )
+        fact = stored.fact
+        return Version(
+            ino,
+            number,
+            parents,
+            fact.size,
+            fact.mtime_ns,
+            fact.digest,
+            fact.first_digest,
+            fact.inline,
+            settles=settles,
+            lineage=lineage,
+        )
+
+    def _is_covered(self, ref: Ref) -> bool:
+        inode = self.state.inode(ref.ino)
+        if inode is None:
+            return False
+        return any(head.ref == ref and head.dropped for head in inode.heads)
+
+    def split(self, entry: Entry, *, placed: bool = True) -> list[Fact]:
+        """A content conflict entry becomes a file of its own: the same inode and link wherever it is done.
+
+        It has had its number all along, so programs see no change.
+        """
+        assert entry.top is not None
+        origin = self.inode(entry.owner)
+        birth = Birth(
+            entry.ino,
+            Kind.REGULAR,
+            origin.mode,
+            origin.uid,
+            origin.gid,
+            origin.birth.maker,
+            policy=origin.birth.policy,
+            claims=entry.top,
+        )
+        if not placed:
+            return [birth]
+        link = LinkId(entry.ino)
+        if self.was_removed(entry):
+            moved = Placement(
+                entry.ino, link, entry.parent, entry.name, over_split=True, left=(entry.parent,)
+            )
+            return [birth, moved]
+        placement = Placement(entry.ino, link, entry.parent, entry.raw, split=True)
+        return [birth, placement, Pin(entry.ino, link, Dot(0), entry.name)]
+
+    def was_removed(self, entry: Entry) -> bool:
+        """Was this conflict entry removed before, and shows for an edit that did not see that?"""
+        assert entry.top is not None
+        holder = self.inode(entry.top.ino)
+        known = holder.links.get(LinkId(entry.ino))
+        return known is not None and any(removal.fact.over_split for removal in known.removals)
+
+    def rescue(self, leaving: Sequence[tuple[Ino, int]]) -> list[Fact]:
+        """A removed directory that shows for what is inside is made live before that leaves it.
+
+        `leaving`: directories, and how many entries of each this commit takes away.
+        """
+        facts: list[Fact] = []
+        for directory, count in leaving:
+            inode = self.inode(directory)
+            if directory == ROOT or inode.is_live() or self.state.counts(directory).items > count:
+                continue
+            at, link = inode.at, LinkId(directory)
+            if at is None or not inode.shown:
+                continue
+            moved = self.place(
+                inode, link, at.fact.parent, at.fact.name, mates=at.fact.mates, native=at.fact.native
+            )
+            facts.append(moved._replace(left=()))
+        return facts
+
+    def content_branches(self, inode: Inode) -> list[tuple[Head, Ref]]:
+        return branches(self.state, inode)
+
+
+def _choice(parents: Sequence[Ref]) -> VersionId:
+    digest = blake2b(digest_size=8)
+    for part in (parents[0], *sorted(parents)):
+        digest.update(part.ino.to_bytes(8, "big") + part.version.to_bytes(8, "big"))
+    return VersionId(DERIVED | int.from_bytes(digest.digest(), "big") >> 1)

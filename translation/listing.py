@@ -1,0 +1,182 @@
+"""The tree as a whole: its digest, and its conflicts.
+
+Both walk what shows, so they take time in proportion to it; neither is on the path of a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+from crdt.causality import replica_of
+from crdt.codec import pack
+from crdt.facts import ROOT, Ino, Kind
+from crdt.moves import skipped
+from crdt.names import Entry
+from crdt.rows import Inode
+from crdt.versions import shown_heads
+from translation.attributes import AttributeRequests
+from translation.intent import Intents
+from translation.replica import Replica
+
+
+class Conflict(NamedTuple):
+    path: bytes  # of the conflict entry; of a move that was skipped, of the directory that stayed
+    kind: str  # "content": a branch of a file; "name": another file at its name; "move": a skipped move
+    replica: str  # the name of the replica that made it
+    wall_ns: int  # when, by that replica's clock
+    bare: bytes  # the path it competes with; of a skipped move, where it was to go
+    ino: int
+
+
+class Listing(Intents):
+    def __init__(self, replica: Replica, requests: AttributeRequests) -> None:
+        super().__init__(replica)
+        self.requests = requests
+
+    # -- digest ------------------------------------------------------------------------------------
+
+    def digest(self) -> str:
+        """Return 64 hex digits that are equal on replicas which show the same tree: names, kinds, inode
+        numbers, permissions, owners, contents, targets of links, devices and extended attributes."""
+        total = blake2b(digest_size=32)
+        for path, entry in self.walk():
+            total.update(pack((path, *self._shown(entry))))
+        return total.hexdigest()
+
+    def walk(self) -> Iterator[tuple[bytes, Entry]]:
+        """Yield all that shows with its path, a directory's entries in the order of their names."""
+        todo: list[tuple[bytes, Ino]] = [(b"", ROOT)]
+        while todo:
+            path, directory = todo.pop()
+            below = []
+            for entry in sorted((e for e, _ in self.view.entries(directory)), key=lambda e: e.name):
+                yield path + entry.name, entry
+                if entry.is_directory:
+                    below.append((path + entry.name + b"/", entry.ino))
+            todo += reversed(below)
+
+    def _shown(self, entry: Entry) -> tuple[object, ...]:
+        if entry.is_directory:
+            rows = [self.inode(member) for member in entry.members]
+            bits = 0o7777
+            for row in rows:
+                bits &= row.mode
+            return (entry.kind, entry.ino, bits, rows[0].uid, rows[0].gid, self._xattrs(rows[0]))
+        inode = self.inode(entry.owner)
+        birth = inode.birth
+        return (
+            int(birth.kind),
+            entry.ino,
+            inode.mode,
+            inode.uid,
+            inode.gid,
+            self._xattrs(inode),
+            birth.target,
+            birth.rdev,
+            len(inode.shown) if entry.top is None else 1,
+            self._content(entry, inode),
+        )
+
+    def _content(self, entry: Entry, inode: Inode) -> tuple[bytes, int]:
+        if not inode.is_regular:
+            return b"", 0
+        ref = entry.heads[0] if entry.heads else shown_heads(self.state, inode)[0].ref
+        stored = self.state.version(ref)
+        return (b"", 0) if stored is None else (stored.fact.digest, stored.fact.size)
+
+    def _xattrs(self, inode: Inode) -> list[tuple[bytes, bytes]]:
+        names = self.requests.listxattr(inode.ino)
+        return [(name, self.requests.getxattr(inode.ino, name)) for name in names]
+
+    # -- conflicts ---------------------------------------------------------------------------------
+
+    def conflicts(self) -> list[Conflict]:
+        """Return the conflict entries that show, by path, then the moves that were skipped."""
+        found = []
+        for directory, raw in sorted(self._contested()):
+            path = self.path(directory)
+            if path is None:
+                continue
+            for entry in self.view.group(self.view.members(directory), raw)[1:]:
+                found.append(
+                    Conflict(
+                        path + entry.name,
+                        "content" if entry.top is not None else "name",
+                        self.replica.member_name(replica_of(entry.tag)),
+                        entry.wall_ns,
+                        path + raw,
+                        entry.ino,
+                    )
+                )
+        return sorted(set(found)) + list(self._skipped_moves())
+
+    def conflict_count(self) -> int:
+        return len(self.conflicts())
+
+    def _contested(self) -> set[tuple[Ino, bytes]]:
+        """Names, each in the lead of its directory, that may have conflict entries."""
+        found: set[tuple[Ino, bytes]] = set()
+        shared: list[Ino] = []
+        for key, value in self.state.scan(b"Q", b"R"):
+            directory, name_hash = Ino(int.from_bytes(key[1:9], "big")), int.from_bytes(key[9:], "big")
+            lead = self.view.members(directory)[0]
+            for raw, items in self.state.names(directory, name_hash).items():
+                if len(items) > 1 or items[0].branches:
+                    found.add((lead, raw))
+                    if value == b"u":
+                        shared += [item.ino for item in items if item.kind == Kind.DIRECTORY]
+        self._add_names_in_unions(shared, found)
+        return found
+
+    def _add_names_in_unions(self, todo: list[Ino], found: set[tuple[Ino, bytes]]) -> None:
+        """In unions names of different members meet, for which there is no mark."""
+        seen: set[Ino] = set()
+        while todo:
+            members = self.view.members(todo.pop())
+            if members[0] in seen or len(members) == 1:
+                continue
+            seen.add(members[0])
+            met: set[bytes] = set()
+            for member in members:
+                for _, names in self.state.names_from(member, 0):
+                    for raw in names:
+                        if raw in met:
+                            found.add((members[0], raw))
+                            items = self.view.items(members, raw)
+                            todo += [item.ino for _, item in items if item.kind == Kind.DIRECTORY]
+                        met.add(raw)
+
+    def path(self, directory: Ino) -> bytes | None:
+        """Return the path of a directory with a slash at its end, None where it does not show."""
+        parts: list[bytes] = []
+        while directory != ROOT:
+            inode = self.state.inode(directory)
+            if inode is None or not inode.shown:
+                return None
+            place = inode.shown[0]
+            members = self.view.members(place.parent)
+            entries = self.view.group(members, place.name)
+            parts.append(next((e.name for e in entries if directory in e.members), place.name) + b"/")
+            directory = members[0]
+        return b"".join(reversed(parts))
+
+    def _skipped_moves(self) -> Iterator[Conflict]:
+        """The moves that would have put a directory inside itself, as long as nothing came after them."""
+        for move in skipped(self.state):
+            inode = self.state.inode(move.fact.ino)
+            if inode is None or inode.at is None:
+                continue
+            stands, goal = self.path(move.fact.ino), self.path(move.fact.parent)
+            current = any(p.dot == move.dot for link in inode.links.values() for p in link.placements)
+            if stands is None or not current:
+                continue
+            yield Conflict(
+                stands.rstrip(b"/"),
+                "move",
+                self.replica.member_name(replica_of(move.dot)),
+                move.wall_ns,
+                (goal or b"") + move.fact.name,
+                move.fact.ino,
+            )

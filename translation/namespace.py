@@ -1,0 +1,308 @@
+"""Names: the requests that change which name leads to which inode.
+
+The checks here are made against what this replica shows, as POSIX asks.  They bind only the caller: a
+concurrent request elsewhere may still win, and the view then resolves the two (docs/conflicts.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from typing import NamedTuple
+
+from crdt.causality import Stamp
+from crdt.facts import Birth, Fact, Field, Ino, Kind, LinkId, Placement, Ref, Removal
+from crdt.moves import is_inside
+from crdt.names import Entry
+from translation.intent import Intents, check_name, posix_error
+from translation.replica import Moment
+
+LINK_MAX = 65_000  # as ext4
+TARGET_MAX = 4095
+
+KINDS = {
+    stat.S_IFREG: Kind.REGULAR,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+    stat.S_IFCHR: Kind.CHARACTER,
+    stat.S_IFBLK: Kind.BLOCK,
+}
+
+
+class Caller(NamedTuple):
+    uid: int
+    gid: int
+
+
+class Namespace(Intents):
+    # -- making ------------------------------------------------------------------------------------
+
+    def make(
+        self,
+        parent: Ino,
+        name: bytes,
+        mode: int,
+        caller: Caller,
+        *,
+        rdev: int = 0,
+        target: bytes = b"",
+    ) -> Ino:
+        """Make an inode of the kind that is in `mode`, at a free name.
+
+        Raises FileExistsError (EEXIST), FileNotFoundError (ENOENT) where the directory is gone, and
+        OSError (ENAMETOOLONG).  The group and, for a directory, the set-group-id bit come from a
+        directory that has it, see inode(7).
+        """
+        check_name(name)
+        directory = self.directory(parent)
+        if self.view.lookup(parent, name) is not None:
+            raise posix_error(errno.EEXIST, name)
+        if len(target) > TARGET_MAX:
+            raise posix_error(errno.ENAMETOOLONG, name)
+        kind, bits, gid = KINDS[stat.S_IFMT(mode)], mode & 0o7777, caller.gid
+        if directory.mode & stat.S_ISGID:
+            gid = directory.gid
+            if kind == Kind.DIRECTORY:
+                bits |= stat.S_ISGID
+        moment = self.replica.begin()
+        ino = Ino(moment.dot)
+        policy = directory.last_set(Field.POLICY)
+        birth = Birth(
+            ino,
+            kind,
+            bits,
+            caller.uid,
+            gid,
+            caller.uid,
+            directory.birth.policy if policy is None else policy.fact.value,
+            rdev,
+            target,
+        )
+        native = kind == Kind.DIRECTORY
+        home = self.home_for_new(parent)
+        placement = Placement(ino, LinkId(ino), home, name, native=native)
+        self.replica.commit(moment, (birth, placement))
+        return ino
+
+    def link(self, ino: Ino, parent: Ino, name: bytes, split: Entry | None) -> None:
+        """Give a file a further name; `split` where it is a content conflict entry, see link(2).
+
+        Raises PermissionError (EPERM) for a directory, FileExistsError (EEXIST), OSError (EMLINK).
+        """
+        check_name(name)
+        self.directory(parent)
+        if self.view.lookup(parent, name) is not None:
+            raise posix_error(errno.EEXIST, name)
+        facts: list[Fact] = []
+        if split is not None:
+            facts += self.split(split)
+        else:
+            inode = self.inode(ino)
+            if inode.is_directory:
+                raise posix_error(errno.EPERM, name)
+            if not inode.shown:
+                raise posix_error(errno.ENOENT, name)
+            if len(inode.shown) >= LINK_MAX:
+                raise posix_error(errno.EMLINK, name)
+        moment = self.replica.begin()
+        placement = Placement(ino, LinkId(moment.dot), self.home_for_new(parent), name)
+        self.replica.commit(moment, (*facts, placement))
+
+    # -- removing ----------------------------------------------------------------------------------
+
+    def unlink(self, parent: Ino, name: bytes) -> Entry:
+        """Remove a name; return what it was.
+
+        The content goes with the last name.  Where alternatives of it show, removing one is a choice of
+        the others: it must not come back when the chosen one is edited elsewhere, and if somebody else
+        chose it the other way both stay.  Raises IsADirectoryError (EISDIR).
+        """
+        entry = self.find(parent, name)
+        if entry.is_directory:
+            raise posix_error(errno.EISDIR, name)
+        moment = self.replica.begin()
+        if entry.top is not None:
+            facts = self._settle_branch(moment, entry)
+        else:
+            facts = self._remove_name(moment, entry)
+        self.replica.commit(moment, facts)
+        return entry
+
+    def _remove_name(self, moment: Moment, entry: Entry) -> list[Fact]:
+        assert entry.link is not None
+        inode = self.inode(entry.ino)
+        rescued = self.rescue([(entry.parent, 1)])
+        if self.has_other_names(entry):
+            return [self.remove(inode, entry.link), *rescued]
+        alternatives = self.alternatives(entry)
+        if alternatives and inode.is_regular and self.inode(alternatives[0].owner).is_regular:
+            chosen = alternatives[0]
+            version = self.version(moment, chosen.owner, self.heads_of(chosen)[0], self.heads_of(entry))
+            return [version, self.remove(inode, entry.link), *rescued]
+        drops = [head.ref for head in inode.heads]
+        return [self.remove(inode, entry.link, drops), *rescued]
+
+    def _settle_branch(self, moment: Moment, entry: Entry) -> list[Fact]:
+        """Unlink of a content conflict entry: what the file shows is chosen over this branch.
+
+        The name goes too that another replica may be giving it by a split.
+        """
+        assert entry.top is not None
+        owner = self.inode(entry.owner)
+        main = self.main_head(owner).ref
+        chosen = self.version(moment, owner.ino, main, entry.heads)
+        return [chosen, self.gone(entry)]
+
+    def gone(self, entry: Entry) -> Removal:
+        """The removal of the name that a split gives this conflict entry.
+
+        It stands in the row of the inode that its branch was written to, since the file that a split
+        makes may not be known here.
+        """
+        assert entry.top is not None
+        return Removal(
+            entry.top.ino,
+            LinkId(entry.ino),
+            (),
+            over_split=True,
+            seen=entry.heads,
+            left=(entry.parent,),
+        )
+
+    def rmdir(self, parent: Ino, name: bytes) -> Entry:
+        """Remove an empty directory, all members of a union; return what it was.
+
+        Raises NotADirectoryError (ENOTDIR), OSError (ENOTEMPTY).
+        """
+        entry = self.find(parent, name)
+        if not entry.is_directory:
+            raise posix_error(errno.ENOTDIR, name)
+        if not self.view.is_empty(entry.ino):
+            raise posix_error(errno.ENOTEMPTY, name)
+        facts: list[Fact] = [self.remove(self.inode(member), LinkId(member)) for member in entry.members]
+        self.replica.commit(self.replica.begin(), [*facts, *self.rescue(self._leaving(entry))])
+        return entry
+
+    def _leaving(self, entry: Entry) -> list[tuple[Ino, int]]:
+        """How many entries each directory loses when all members of a union go."""
+        counts: dict[Ino, int] = {}
+        for member in entry.members:
+            for place in self.inode(member).shown:
+                counts[place.parent] = counts.get(place.parent, 0) + 1
+        return sorted(counts.items())
+
+    # -- moving ------------------------------------------------------------------------------------
+
+    def rename(self, parent: Ino, name: bytes, new_parent: Ino, new_name: bytes) -> Entry | None:
+        """Rename, replacing what stands at the new name, see rename(2); return what was replaced.
+
+        Raises FileNotFoundError (ENOENT), IsADirectoryError (EISDIR), NotADirectoryError (ENOTDIR),
+        OSError (ENOTEMPTY, EINVAL where a directory would go into itself).
+        """
+        entry = self.find(parent, name)
+        check_name(new_name)
+        self.directory(new_parent)
+        replaced = self.view.lookup(new_parent, new_name)
+        if replaced is not None and replaced.ino == entry.ino:
+            return None  # two names of one file: rename(2) does nothing
+        moment = self.replica.begin()
+        if entry.is_directory:
+            facts = self._move_directory(entry, new_parent, new_name, replaced)
+        elif replaced is not None and replaced.is_directory:
+            raise posix_error(errno.EISDIR, new_name)
+        else:
+            facts = self._move_file(moment, entry, new_parent, new_name, replaced)
+        self.replica.commit(moment, facts)
+        return replaced
+
+    def _move_directory(self, entry: Entry, parent: Ino, name: bytes, replaced: Entry | None) -> list[Fact]:
+        """All members of a union move, as mates, so that they are one directory where they arrive.
+
+        A dead member moves along dead, or it might become the lead there.
+        """
+        if replaced is not None and not replaced.is_directory:
+            raise posix_error(errno.ENOTDIR, name)
+        members = set(entry.members)
+        if any(is_inside(self.state, above, members) for above in self.view.members(parent)):
+            raise posix_error(errno.EINVAL, name)
+        if replaced is not None and not self.view.is_empty(replaced.ino):
+            raise posix_error(errno.ENOTEMPTY, name)
+        mates = entry.members if len(entry.members) > 1 else ()
+        home, dot = self.home_for_new(parent), self.replica.begin().dot
+        facts: list[Fact] = []
+        for member in entry.members:
+            inode = self.inode(member)
+            moved = self.place(inode, LinkId(member), home, name, mates=mates)
+            facts.append(moved)
+            if member != entry.members[0] and not inode.is_live():
+                context = (*moved.context, dot)
+                facts.append(Removal(member, LinkId(member), tuple(sorted(context))))
+        if replaced is not None:
+            facts += [self.remove(self.inode(m), LinkId(m)) for m in replaced.members]
+        leaving = [(d, count) for d, count in self._leaving(entry) if d != home]
+        return facts + self.rescue(leaving)
+
+    def _move_file(
+        self, moment: Moment, entry: Entry, parent: Ino, name: bytes, replaced: Entry | None
+    ) -> list[Fact]:
+        """What it replaces is settled by a version of it.
+
+        That version names the one it replaced as its lineage, and its placement inherits the rank: saving
+        by rename is treated as writing into the file that was there.
+        """
+        facts: list[Fact] = []
+        settled = self.buried(entry)
+        link = entry.link
+        if entry.top is not None:
+            facts += self.split(entry, placed=False)
+            link = LinkId(entry.ino)
+        assert link is not None
+        lineage: Ref | None = None
+        rank = None
+        home = self.home_for_new(parent)
+        if replaced is not None:
+            removals, heads, lineage, rank = self._replace(entry, replaced)
+            facts += removals
+            settled += heads
+        via = None
+        head = self.heads_of(entry)[0]
+        if settled or lineage is not None:
+            version = self.version(moment, entry.ino, head, settled, lineage=lineage)
+            facts.append(version)
+            via = Ref(entry.ino, version.version) if lineage is not None else None
+        if entry.top is not None:
+            moved = Placement(
+                entry.ino, link, home, name, over_split=True, rank=rank, via=via, left=(entry.parent,)
+            )
+        else:
+            moved = self.place(self.inode(entry.ino), link, home, name, rank=rank, via=via)
+        leaving = [] if entry.top is not None or home == entry.parent else [(entry.parent, 1)]
+        return [*facts, moved, *self.rescue(leaving)]
+
+    def _replace(
+        self, entry: Entry, replaced: Entry
+    ) -> tuple[list[Fact], list[Ref], Ref | None, Stamp | None]:
+        """What it takes to replace a file: removals, the heads to settle, the lineage, the rank."""
+        facts: list[Fact] = []
+        settled: list[Ref] = []
+        lineage = None
+        old = self.inode(replaced.owner)
+        both_regular = old.is_regular and self.inode(entry.owner).is_regular
+        rank = None if replaced.is_conflict else self._rank(replaced)
+        goes = replaced.top is not None or not self.has_other_names(replaced)
+        if both_regular:
+            lineage = self.heads_of(replaced)[0]
+            settled += self.heads_of(replaced) if goes else ()
+        if replaced.top is not None:
+            facts.append(self.gone(replaced))
+        elif replaced.link is not None:
+            drops = [head.ref for head in old.heads] if goes and not both_regular else ()
+            facts.append(self.remove(old, replaced.link, drops))
+        return facts, settled, lineage, rank
+
+    def _rank(self, entry: Entry) -> Stamp:
+        assert entry.link is not None
+        placed = self.inode(entry.ino).links[entry.link].where()
+        return placed.fact.rank or placed.stamp

@@ -1,0 +1,388 @@
+"""One replica: its state, its clock, and the two ways in.
+
+`commit` takes the facts of a local request, `receive` those of other replicas; both go through
+crdt.view.Transaction into one atomic batch.  A dot is used when its batch is committed, so a request that
+fails uses none.  Nothing is told to others before it is durable (`sync`), or a power cut would make this
+replica use a dot twice.
+
+All is called with the one lock held, but for `sync`, and for `vector` and `durable_end`, which read one
+attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
+
+from crdt.blocks import block_key, hash_of
+from crdt.causality import Dot, ReplicaId, Stamp, VersionVector, counter_of, make_dot, replica_of
+from crdt.codec import CodecError, CorruptStore, pack, unpack
+from crdt.encoding import decode_commit, encode_commit
+from crdt.facts import ROOT, Birth, Commit, Fact, Field, Ino, Kind, Member, Ref, Register
+from crdt.heads import Heads
+from crdt.hlc import next_time
+from crdt.moves import decode_logged
+from crdt.names import View, branch_ino, branches
+from crdt.rows import Inode, Row, Stamped, StoredVersion, stamped_list
+from crdt.state import State
+from crdt.store import Store
+from crdt.versions import owner
+from crdt.view import Changes, Transaction
+
+FORMAT = 1
+ACTIVE = 1
+WANTED_KEY_SIZE = 41  # W, hash, inode
+
+FORMAT_KEY, VOLUME_KEY, REPLICA_KEY, CLOCK_KEY = b"Zformat", b"Zvolume", b"Zreplica", b"Zvector"
+
+
+class Volume(NamedTuple):
+    volume_id: bytes  # 16 bytes
+    secret: bytes  # 32 bytes that all members know
+    digest_key: bytes  # 32 bytes, for the digests of contents; never changes
+
+
+class Moment(NamedTuple):
+    """The dot and time that the next commit of this replica will have."""
+
+    dot: Dot
+    hlc: int
+    wall_ns: int
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.hlc, self.dot)
+
+
+class Slice(NamedTuple):
+    """Commits for a peer: encoded, the cursor after them, and what the peer has seen with them."""
+
+    commits: list[bytes]
+    next: int
+    vector: VersionVector
+
+
+class NewerFormat(Exception):
+    """The store was written by a newer release."""
+
+
+class UnknownPeer(Exception):
+    """A peer that may not come in, with the reason."""
+
+
+class Replica:
+    def __init__(self, store: Store, wall_ns: Callable[[], int]) -> None:
+        self.store = store
+        self.wall_ns = wall_ns
+        self.state = State(store)
+        self._check_format()
+        self.volume = Volume(*cast(tuple[bytes, bytes, bytes], self._row(VOLUME_KEY)))
+        replica, name, store_id = cast(tuple[int, str, bytes], self._row(REPLICA_KEY))
+        self.replica, self.name, self.store_id = ReplicaId(replica), name, store_id
+        hlc, end, counters = cast(tuple[int, int, Row], self._row(CLOCK_KEY))
+        self.latest_hlc, self.arrival_end = hlc, end
+        self._vector = VersionVector({ReplicaId(r): n for r, n in counters})
+        self._durable = (self.arrival_end, self._vector)
+        self._members = {member.replica: member for member in self._read_members()}
+        self.view = View(self.state, self.member_name)
+        self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
+        self._changes = Changes()
+        self.on_commit: Callable[[], None] | None = None
+
+    @staticmethod
+    def create(
+        store: Store,
+        volume: Volume,
+        replica_id: ReplicaId,
+        name: str,
+        store_id: bytes,
+        wall_ns: int,
+        members: Sequence[Member] = (),
+        owner_ids: tuple[int, int] | None = None,
+    ) -> None:
+        """Write the first rows of a store: of a new volume, or of a further replica.
+
+        `members` are those that the newcomer was told of when it joined.  The first commit says that this
+        replica is one; that of a new volume also gives the root to `owner_ids` (uid, gid).
+        """
+        root = Inode(ROOT, [Stamped(Dot(0), 0, 0, Birth(ROOT, Kind.DIRECTORY, 0o755, 0, 0, 0))])
+        state = State(store)
+        state.add_inode(root)
+        state.put(FORMAT_KEY, pack(FORMAT))
+        state.put(VOLUME_KEY, pack(volume))
+        state.put(REPLICA_KEY, pack((replica_id, name, store_id)))
+        state.put(CLOCK_KEY, pack((0, 0, ())))
+        state.commit()
+        replica = Replica(store, lambda: wall_ns)
+        replica._members |= {member.replica: member for member in members}
+        facts: list[Fact] = [Member(replica_id, name, store_id, ACTIVE)]
+        if owner_ids is not None:
+            facts.append(Register(ROOT, Field.UID, owner_ids[0], ()))
+            facts.append(Register(ROOT, Field.GID, owner_ids[1], ()))
+        replica.commit(replica.begin(), facts)
+        store.sync()
+
+    def _check_format(self) -> None:
+        found = self.store.get(FORMAT_KEY)
+        if found is None:
+            raise CorruptStore(FORMAT_KEY, "the row that says the format is missing: this is no elmer store")
+        version = unpack(found)
+        if version != FORMAT:
+            raise NewerFormat(f"the store has format {version}, this release reads format {FORMAT}")
+
+    def _row(self, key: bytes) -> object:
+        data = self.store.get(key)
+        if data is None:
+            raise CorruptStore(key, "it is missing")
+        try:
+            return unpack(data)
+        except CodecError as error:
+            raise CorruptStore(key, str(error)) from error
+
+    # -- members -----------------------------------------------------------------------------------
+
+    def _read_members(self) -> Iterable[Member]:
+        for _, data in self.store.scan(b"M", b"N"):
+            yield stamped_list((cast(Row, unpack(data)),))[0].fact
+
+    def members(self) -> list[Member]:
+        return [member for _, member in sorted(self._members.items())]
+
+    def member_name(self, replica: int) -> str:
+        member = self._members.get(ReplicaId(replica))
+        return member.name if member else str(replica)
+
+    def check_peer(self, replica: ReplicaId, name: str, store_id: bytes) -> None:
+        """Raises UnknownPeer where somebody must not come in under this number."""
+        known = self._members.get(replica)
+        if replica == self.replica or (known is not None and known.store_id != store_id):
+            raise UnknownPeer(
+                f"{name} has the replica number {replica} of {self.member_name(replica)}, but another store:"
+                " it was copied or restored; let it join again under a new name"
+            )
+        if known is not None and known.state != ACTIVE:
+            raise UnknownPeer(f"{known.name} is no active member of this volume any more")
+
+    # -- local commits -----------------------------------------------------------------------------
+
+    def begin(self) -> Moment:
+        """Return dot and time of the next commit: after every time that was heard of."""
+        wall_ns = self.wall_ns()
+        dot = make_dot(self.replica, self._vector.of(self.replica) + 1)
+        return Moment(dot, next_time(self.latest_hlc, wall_ns), wall_ns)
+
+    def commit(
+        self,
+        moment: Moment,
+        facts: Sequence[Fact],
+        rows: Mapping[bytes, bytes | None] | None = None,
+    ) -> None:
+        """Commit facts of this replica, with rows that are no facts in the same batch."""
+        state = self.state
+        try:
+            for key, value in (rows or {}).items():
+                state.put(key, value)
+            transaction = Transaction(state, self.view, here=True)
+            commit = Commit(moment.dot, moment.hlc, moment.wall_ns, tuple(facts))
+            keys = transaction.apply(commit)
+            changes = transaction.finish()
+            vector = self._vector.with_dot(moment.dot)
+            self._put_arrival(self.arrival_end, commit, keys)
+            self._put_clock(moment.hlc, self.arrival_end + 1, vector)
+            state.commit()
+        except BaseException:
+            state.rollback()
+            self.view.forget_unions()
+            raise
+        self._committed(transaction, changes, moment.hlc, 1, vector)
+        if self.on_commit is not None:
+            self.on_commit()
+
+    def put_rows(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Commit rows that are no facts."""
+        self.store.commit(rows)
+
+    def _put_arrival(self, at: int, commit: Commit, keys: list[bytes]) -> None:
+        row = (commit.dot, commit.hlc, commit.wall_ns, keys)
+        self.state.put(b"A" + at.to_bytes(8, "big"), pack(row))
+
+    def _put_clock(self, hlc: int, arrival_end: int, vector: VersionVector) -> None:
+        self.state.put(CLOCK_KEY, pack((hlc, arrival_end, list(vector))))
+
+    def _committed(
+        self, transaction: Transaction, changes: Changes, hlc: int, count: int, vector: VersionVector
+    ) -> None:
+        transaction.done()
+        self.latest_hlc = max(self.latest_hlc, hlc)
+        self.arrival_end += count
+        self._vector = vector
+        if changes:
+            self._changes.merge(changes)
+
+    def take_changes(self) -> Changes:
+        """Return what the kernel has to be told since the last call."""
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    # -- what replication needs --------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Make durable what was committed before the call.  In any thread, without the lock."""
+        latest = (self.arrival_end, self._vector)
+        self.store.sync()
+        if latest[0] > self._durable[0]:
+            self._durable = latest
+
+    def vector(self) -> VersionVector:
+        """What is durable here, and may be told."""
+        return self._durable[1]
+
+    def seen(self) -> VersionVector:
+        """What was committed here, durable or not."""
+        return self._vector
+
+    def durable_end(self) -> int:
+        return self._durable[0]
+
+    def facts_count(self) -> int:
+        return self.arrival_end
+
+    def arrivals(self, start: int, seen: VersionVector, bytes_max: int) -> Slice:
+        """Return durable commits from the arrival `start` on that `seen` lacks, as far as they fit.
+
+        Of each commit the facts that nothing superseded; one without any is left out, its dot is dead.
+        """
+        end, _ = self._durable
+        commits: list[bytes] = []
+        size, at, vector = 0, start, seen
+        first, last = b"A" + start.to_bytes(8, "big"), b"A" + end.to_bytes(8, "big")
+        for key, data in self.store.scan(first, last):
+            dot, hlc, wall_ns, keys = cast(Row, unpack(data))
+            if dot not in seen:
+                if size >= bytes_max:
+                    return Slice(commits, at, vector)
+                facts = self._facts_of(dot, hlc, keys)
+                if facts:
+                    commits.append(encode_commit(Commit(dot, hlc, wall_ns, facts)))
+                    size += len(commits[-1])
+                vector = vector.with_dot(dot)
+            at = int.from_bytes(key[1:], "big") + 1
+        # Dots that are dead have no arrival, here or anywhere, and are in the vector all the same.
+        return Slice(commits, max(at, end), vector.merge(self._durable[1]))
+
+    def _facts_of(self, dot: Dot, hlc: int, keys: Iterable[bytes]) -> tuple[Fact, ...]:
+        found: list[Fact] = []
+        for key in keys:
+            found += self._row_facts(key, dot)
+        return tuple(found)
+
+    def _row_facts(self, key: bytes, dot: Dot) -> Sequence[Fact]:
+        """The facts of a commit in one row that holds some of them."""
+        kind = key[:1]
+        if kind == b"I":
+            inode = self.state.inode(Ino(int.from_bytes(key[1:], "big")))
+            return [] if inode is None else inode.facts_of(dot)
+        if kind == b"V":
+            ref = Ref(*(int.from_bytes(part, "big") for part in (key[1:9], key[9:])))  # type: ignore[arg-type]
+            stored = self.state.version(ref)
+            return [] if stored is None else [self._without_old_content(ref, stored)]
+        data = self.state.get(key)
+        if data is None:
+            return []
+        if kind == b"G":
+            return [decode_logged(data).move.fact]
+        rows = cast(Row, unpack(data)) if kind == b"X" else (cast(Row, unpack(data)),)
+        return [stamped.fact for stamped in stamped_list(rows) if stamped.dot == dot]
+
+    def _without_old_content(self, ref: Ref, stored: StoredVersion) -> Fact:
+        """A version that was superseded needs its place in the history, but not its inline bytes."""
+        if not stored.fact.inline:
+            return stored.fact
+        holder = self.state.inode(owner(self.state, ref))
+        heads = holder.heads if holder else []
+        if any(ref in (head.ref, head.here.ref) for head in heads):
+            return stored.fact
+        return stored.fact._replace(inline=None, bare=True)
+
+    def receive(self, commits: Sequence[bytes], vector: VersionVector, peer: bytes, cursor: int) -> None:
+        """Merge the commits of a peer as one batch, and note how far it was read.
+
+        Raises CodecError on bytes that are no commits of this volume; nothing is changed then.
+        """
+        new = [commit for commit in map(decode_commit, commits) if commit.dot not in self._vector]
+        state, hlc, seen = self.state, self.latest_hlc, self._vector
+        try:
+            transaction = Transaction(state, self.view, here=False)
+            for at, commit in enumerate(new, self.arrival_end):
+                self._check_commit(commit, seen, vector)
+                self._put_arrival(at, commit, transaction.apply(commit))
+                hlc, seen = max(hlc, commit.hlc), seen.with_dot(commit.dot)
+            changes = transaction.finish()
+            seen = seen.merge(vector)
+            state.put(b"Zcursor" + peer, pack(cursor))
+            self._put_clock(hlc, self.arrival_end + len(new), seen)
+            state.commit()
+        except LookupError as error:
+            self._abandon()
+            raise CodecError(f"a commit does not fit what is here: {error}") from error
+        except BaseException:
+            self._abandon()
+            raise
+        self._committed(transaction, changes, hlc, len(new), seen)
+        self._note_members(new)
+
+    def _abandon(self) -> None:
+        self.state.rollback()
+        self.view.forget_unions()
+
+    def _check_commit(self, commit: Commit, seen: VersionVector, vector: VersionVector) -> None:
+        if commit.dot in seen or commit.dot not in vector:
+            raise CodecError(f"the commit {commit.dot} is out of order")
+        if replica_of(commit.dot) == self.replica:
+            raise CodecError(
+                f"the peer has commit {counter_of(commit.dot)} of this replica, which is not here: this store"
+                " is an old copy; let it join again"
+            )
+
+    def _note_members(self, commits: Iterable[Commit]) -> None:
+        if any(isinstance(fact, Member) for commit in commits for fact in commit.facts):
+            self._members = {member.replica: member for member in self._read_members()}
+
+    def cursor(self, peer: bytes) -> int:
+        data = self.store.get(b"Zcursor" + peer)
+        return 0 if data is None else cast(int, unpack(data))
+
+    # -- blocks ------------------------------------------------------------------------------------
+
+    def wanted(self, limit: int, first: Sequence[bytes] = ()) -> list[bytes]:
+        """Return hashes of blocks that are not here, those of `first` that are wanted first."""
+        found = {h: None for h in first if self.store.get(block_key(h)) is None}
+        for key, _ in self.store.scan(b"W", b"X"):
+            if len(found) >= limit:
+                break
+            found[key[1:33]] = None
+        return list(found)[:limit]
+
+    def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
+        return [self.store.get(block_key(h)) for h in hashes]
+
+    def add_blocks(self, blocks: Sequence[bytes]) -> None:
+        """Store blocks that were asked for; files that waited for the last of them show their content."""
+        heads = Heads(self.state)
+        try:
+            for block in blocks:
+                heads.arrived(hash_of(block), block)
+            complete = [ino for ino in sorted(heads.touched) if heads.complete(ino)]
+            self.state.commit()
+        except BaseException:
+            self.state.rollback()
+            raise
+        for ino in complete:
+            self._changes.inode(ino, content=True)
+            self._note_branches(ino)
+
+    def _note_branches(self, ino: int) -> None:
+        inode = self.state.inode(Ino(ino))
+        if inode is not None and inode.branches:
+            for _, top in branches(self.state, inode):
+                self._changes.inode(branch_ino(top), content=True)
