@@ -129,7 +129,8 @@ class Gathered:
 
     def gather_again(self, rows: Base, index: int) -> None:
         """Take a block that was written out into memory."""
-        self._keep(index, self._written_out(rows, index))
+        if index not in self.blocks:  # else it was written anew since
+            self._keep(index, self._written_out(rows, index))
         del self.places[index]
 
     def _written_out(self, rows: Base, index: int) -> bytes:

@@ -14,7 +14,7 @@ from crdt.blocks import BLOCK_SIZE, EMPTY_DIGEST, NO_MAP, WritableMap, block_key
 from crdt.causality import ReplicaId, make_dot
 from crdt.facts import Ino, Ref, Version, VersionId
 from crdt.store import MemoryStore
-from translation.content import Shown
+from translation.content import Shown, VersionFields
 
 OURS, THEIRS = ReplicaId(1), ReplicaId(2)
 SECOND_NS = 1_000_000_000
@@ -177,8 +177,6 @@ class FakeReplica:
             self.head[ino] = after.head
 
     def fields_of(self, base, content):
-        from translation.content import VersionFields
-
         if len(content) <= blocks.INLINE_MAX:
             digest = blocks.digest_of_inline(self.digest_key, content)
             inline, cut, changed = content, None, ()
