@@ -12,7 +12,7 @@ from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
 from crdt.facts import Ino, Ref, Version
 from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State, prefix_end
-from crdt.versions import branch, is_on_branch, owner
+from crdt.versions import branch, is_on_branch, owner, step_of
 
 
 def history_key(ref: Ref) -> bytes:
@@ -43,11 +43,55 @@ class Heads:
         if any(known == top for known, _ in self._inode(top.ino).splits):
             return
         holder = self.state.edit(owner(self.state, top))
-        moved = [head for head in holder.heads if is_on_branch(self.state, top, head.ref)]
+        moved = [head for head in holder.heads if self._is_claimed(top, head)]
         holder.heads = [head for head in holder.heads if head not in moved]
         claimant.heads += moved
+        claimant.settled += [pair for pair in holder.settled if self._is_claimed(top, pair[0])]
+        holder.settled = [pair for pair in holder.settled if not self._is_claimed(top, pair[0])]
+        self._give_back(holder, top, [*moved, *(head for head, _ in claimant.settled)])
         self.state.edit(top.ino).splits.append((top, claimant.ino))
         self.touched |= {holder.ino, claimant.ino}
+
+    def _is_claimed(self, top: Ref, head: Head) -> bool:
+        return is_on_branch(self.state, top, head.ref)
+
+    def _give_back(self, holder: Inode, top: Ref, moved: list[Head]) -> None:
+        """What only the claimed branch settled or extended is a head of the file again, but closed."""
+        by_moved = [
+            pair for pair in holder.settled if any(is_on_branch(self.state, pair[1], h.ref) for h in moved)
+        ]
+        holder.settled = [pair for pair in holder.settled if pair not in by_moved]
+        for head, by in by_moved:
+            known = {other.ref for other, _ in holder.settled} | {other.ref for other in holder.heads}
+            if head.ref not in known:
+                holder.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
+        stored = self.state.version(top)
+        if stored is None or not moved:
+            return
+        extended = stored.fact.parents[0]
+        left = [*holder.heads, *(head for head, _ in holder.settled)]
+        if not any(is_on_branch(self.state, extended, head.ref) for head in left):
+            holder.heads.append(self._head_at(moved[0], extended, stored.hlc))
+
+    def _head_at(self, descendant: Head, ref: Ref, closed: int) -> Head:
+        """Make a head of an older version on the branch of `descendant`."""
+        stored = self.state.version(ref)
+        if stored is None:
+            birth = self._inode(ref.ino).births[0]
+            return Head(ref, birth.dot, birth.hlc, birth.wall_ns, 0, birth.wall_ns, closed=closed)
+        map_id = self._map_at(descendant, ref, ref.version) if stored.fact.inline is None else NO_MAP
+        return Head(
+            ref,
+            stored.dot,
+            stored.hlc,
+            stored.wall_ns,
+            stored.fact.size,
+            stored.fact.mtime_ns,
+            map_id,
+            descendant.map_ino,
+            stored.fact.settles,
+            closed,
+        )
 
     def drop(self, ref: Ref, hlc: int) -> None:
         """A removal meant this version to be gone."""
@@ -90,7 +134,7 @@ class Heads:
         inode.heads = [other for other in inode.heads if other is not extended]
         inode.heads.append(head)
         for parent in version.parents[1:]:
-            self._settle(inode, parent, new.hlc)
+            self._settle(inode, parent, ref, new.hlc)
 
     def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version]) -> None:
         """The same choice was made on another replica: one version, as old as the older of the two."""
@@ -145,11 +189,11 @@ class Heads:
 
     def _descendant(self, inode: Inode, ref: Ref) -> Head:
         """Return a head, shown or settled, that extends this version."""
-        candidates = [*inode.heads, *inode.settled]
+        candidates = [*inode.heads, *(head for head, _ in inode.settled)]
         for ino in {ref.ino, *inode.related, *(claimant for _, claimant in inode.splits)}:
             other = self.state.inode(ino)
             if other is not None and other.ino != inode.ino:
-                candidates += [*other.heads, *other.settled]
+                candidates += [*other.heads, *(head for head, _ in other.settled)]
         for head in candidates:
             if is_on_branch(self.state, ref, head.ref):
                 return head
@@ -175,11 +219,11 @@ class Heads:
                 copy.restore(undo[8:])
         return NO_MAP if empty else map_id
 
-    def _settle(self, inode: Inode, parent: Ref, hlc: int) -> None:
+    def _settle(self, inode: Inode, parent: Ref, by: Ref, hlc: int) -> None:
         """Another head is settled by a version of `inode`; of the same file it is no head any more."""
-        own = [head for head in inode.heads if head.ref == parent]
+        own = [head for head in (*inode.heads, *(h for h, _ in inode.settled)) if head.ref == parent]
         if own:
-            inode.settled += own
+            inode.settled.append((own[0], by))
             inode.heads = [head for head in inode.heads if head.ref != parent]
             return
         other = self.state.edit(owner(self.state, parent))

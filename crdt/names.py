@@ -326,11 +326,18 @@ class View:
             attempt = 1
             while True:
                 name = conflict_name(raw, replica, counter_of(entry.tag), attempt)
-                if name not in taken and not self.items(members, name):
+                if name not in taken and not self._is_taken(members, raw, name):
                     break
                 attempt += 1
             entry.name = name
             taken.add(name)
+
+    def _is_taken(self, members: tuple[Ino, ...], raw: bytes, name: bytes) -> bool:
+        """Has a file this name, or a conflict entry of a lesser name before conflicts?"""
+        if self.items(members, name):
+            return True
+        lesser = [other for other in possible_raws(name) if other < raw]
+        return any(entry.name == name for other in lesser for entry in self.group(members, other)[1:])
 
     def _taken_by_earlier(self, members: tuple[Ino, ...], raw: bytes) -> set[bytes]:
         """Conflict names of lesser raw names, which may be the same once both are cut."""
@@ -407,7 +414,7 @@ class Claim:
 
         A writes into f while B saves f by rename: the entry is A's, whoever created f.
         """
-        if self.inode.is_regular and best.inode.is_regular:
+        if self.inode.birth.kind == best.inode.birth.kind:
             found = self.fork_from(best)
             if found.common is not None and found.left is not None:
                 stored = self.state.version(found.left.ref)
@@ -418,10 +425,9 @@ class Claim:
 def compare_claims(a: Claim, b: Claim) -> int:
     if a.rank != b.rank:
         return 1 if a.rank > b.rank else -1
-    if a.inode.is_regular and b.inode.is_regular:
-        by_branch = order(a.fork_from(b))
-        if by_branch:
-            return by_branch
+    by_branch = order(a.fork_from(b))
+    if by_branch:
+        return by_branch
     return 1 if (a.link, a.inode.ino) > (b.link, b.inode.ino) else -1
 
 

@@ -167,7 +167,7 @@ class Inode:
     registers: dict[int, list[Stamped[Register]]] = field(default_factory=dict)
     links: dict[LinkId, Link] = field(default_factory=dict)
     heads: list[Head] = field(default_factory=list)
-    settled: list[Head] = field(default_factory=list)  # heads that own versions settled: maps for forks
+    settled: list[tuple[Head, Ref]] = field(default_factory=list)  # what was a head, and who settled it
     splits: list[tuple[Ref, Ino]] = field(default_factory=list)  # branches of ours that others claim
     related: tuple[Ino, ...] = ()  # inodes with versions that name ours as parents
     xattr_count: int = 0
@@ -386,7 +386,7 @@ def decode_inode(ino: Ino, data: bytes) -> Inode:
             for link in links
         },
         [head_of(head) for head in heads],
-        [head_of(head) for head in settled],
+        [(head_of(head), Ref(*by)) for head, by in settled],
         [(Ref(*top), ino_) for top, ino_ in splits],
         related,
         xattr_count,

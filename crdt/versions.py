@@ -205,11 +205,14 @@ def _is_settlement_of_dropped(state: State, inode: Inode, ref: Ref) -> bool:
 
 def was_dropped(state: State, inode: Inode, ref: Ref) -> bool:
     """Did a removal mean this version, or one that came of it, to be gone?"""
-    relatives = {inode.ino: inode}
-    for ino in {ref.ino, owner(state, ref)}:
+    relatives: dict[Ino, Inode] = {}
+    todo = [inode.ino, ref.ino, owner(state, ref)]
+    while todo:
+        ino = todo.pop()
         other = state.inode(ino)
-        if other is not None:
+        if other is not None and ino not in relatives:
             relatives[ino] = other
+            todo += [*other.related, *(claimant for _, claimant in other.splits)]
     goal = step_of(state, ref)
     return any(
         is_ancestor(state, goal, drop)

@@ -286,16 +286,17 @@ class Transaction:
                 link = inode.links[LinkId(ino)]
                 place = Shown(LinkId(ino), inode.at.fact.parent, link.raw_name(inode.at))
             shown = () if place is None else (place,)
-            if shown == inode.shown:
+            was = inode.shown
+            if shown == was:
                 self.names.update((s.parent, s.name) for s in shown)
                 continue
             self.tree_changed = True
-            for old in inode.shown:
+            for old in was:
                 self._set_item(old, self._item(ino, old), None)
             for new in shown:
                 self._set_item(new, None, Item(LinkId(ino), ino, Kind.DIRECTORY))
             self.state.edit(ino).shown = shown
-            todo |= {s.parent for s in (*inode.shown, *shown) if s.parent != ROOT}
+            todo |= {s.parent for s in (*was, *shown) if s.parent != ROOT}
 
     def _item(self, ino: Ino, place: Shown) -> Item | None:
         names = self.state.names(place.parent, hash_of_name(place.name))

@@ -85,7 +85,7 @@ class ContentBase:
         inode = state.inode(owner_of(state, head))
         if inode is None:
             return None
-        for candidate in (*inode.heads, *inode.settled):
+        for candidate in (*inode.heads, *(head for head, _ in inode.settled)):
             if candidate.ref == head:
                 return self._shown(inode.ino, candidate)
             if candidate.before is not None and candidate.before.ref == head:

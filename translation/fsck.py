@@ -1,0 +1,312 @@
+"""Every invariant of a store, as checks that yield findings (design section 5, I).
+
+What is kept incrementally is computed here again from the facts, and compared: where directories stand
+(one plain replay of the log), where links show, the rows of names, counts and marks.  References must lead
+somewhere: heads to versions, block maps to blocks (here, or known to be wanted), arrivals to rows, names to
+inodes.  The tree must be a tree: every directory that shows leads up to the root.
+
+Reads only; the store must not be in use by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import NamedTuple, cast
+
+from crdt.blocks import BlockMap, block_key, hash_of, trimmed
+from crdt.causality import Dot, VersionVector
+from crdt.codec import CodecError, CorruptStore, unpack
+from crdt.facts import ROOT, Ino, LinkId, Placement
+from crdt.heads import waiting_key, wanted_key
+from crdt.moves import decode_logged
+from crdt.names import NameOf, View, branches, names_row_key
+from crdt.rows import Counts, Head, Inode, Item, Row, Shown, Stamped, decode_inode, decode_names
+from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
+from crdt.store import Store
+from crdt.versions import first_version
+from crdt.view import mark_of, shown_links
+from translation.replica import CLOCK_KEY, Replica
+
+PROGRESS_ROWS = 10_000
+
+
+class Finding(NamedTuple):
+    key: str  # of the row, as the documentation of the formats writes it
+    problem: str
+
+
+class Check:
+    def __init__(self, store: Store, on_progress: Callable[[int], None] | None, name_of: NameOf) -> None:
+        self.store = store
+        self.state = State(store)
+        self.view = View(self.state, name_of)
+        self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
+        self.on_progress = on_progress
+        self.rows = 0
+        self.expected: dict[tuple[Ino, int], dict[bytes, list[Item]]] = {}
+        self.counts: dict[Ino, list[int]] = {}
+
+    def run(self) -> Iterator[Finding]:
+        yield from self._directories()
+        yield from self._inodes()
+        yield from self._names()
+        yield from self._counts()
+        yield from self._arrivals()
+        yield from self._blocks()
+        yield from self._wanted()
+
+    def _rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self.store.scan(kind, bytes([kind[0] + 1])):
+            self.rows += 1
+            if self.on_progress is not None and self.rows % PROGRESS_ROWS == 0:
+                self.on_progress(self.rows)
+            yield key, value
+
+    # -- directories -------------------------------------------------------------------------------
+
+    def _directories(self) -> Iterator[Finding]:
+        """Replay all moves from the creations on, and compare with where directories stand."""
+        placed: dict[Ino, Stamped[Placement]] = {}
+        for key, value in self._rows(b"I"):
+            ino = Ino(int.from_bytes(key[1:], "big"))
+            try:
+                inode = decode_inode(ino, value)
+            except (CodecError, ValueError, TypeError, IndexError) as error:
+                yield Finding(shown_key(key), f"does not decode: {error}")
+                continue
+            if inode.is_directory and inode.created is not None:
+                placed[ino] = inode.created
+        moves = []
+        for key, value in self._rows(b"G"):
+            try:
+                moves.append((decode_logged(value), key))
+            except (CodecError, ValueError, TypeError, IndexError) as error:
+                yield Finding(shown_key(key), f"does not decode: {error}")
+        moves.sort(key=lambda m: (m[0].move.hlc, m[0].move.dot, m[0].move.fact.parent, m[0].move.fact.name))
+        for _, group in groupby(
+            moves, lambda m: (m[0].move.hlc, m[0].move.dot, m[0].move.fact.parent, m[0].move.fact.name)
+        ):
+            together = list(group)
+            moving = {logged.move.fact.ino for logged, _ in together}
+            takes = not _is_within(placed, together[0][0].move.fact.parent, moving)
+            for logged, key in together:
+                if logged.took != takes:
+                    yield Finding(shown_key(key), "a move is marked otherwise than the replay decides")
+                if takes:
+                    placed[logged.move.fact.ino] = logged.move
+        for ino, placement in placed.items():
+            known = self.state.inode(ino)
+            if known is not None and known.at != placement:
+                yield Finding(shown_key(inode_key(ino)), "it stands elsewhere than the moves say")
+
+    # -- inodes ------------------------------------------------------------------------------------
+
+    def _inodes(self) -> Iterator[Finding]:
+        for key, _ in self._rows(b"I"):
+            ino = Ino(int.from_bytes(key[1:], "big"))
+            try:
+                inode = self.state.inode(ino)
+            except CorruptStore:
+                continue  # found above
+            if inode is None:
+                continue
+            if inode.is_directory:
+                yield from self._directory(key, inode)
+            else:
+                yield from self._file(key, inode)
+            for place in inode.shown:
+                self._expect(inode, place)
+
+    def _directory(self, key: bytes, inode: Inode) -> Iterator[Finding]:
+        if inode.ino == ROOT:
+            return
+        if inode.shown and not self._leads_to_root(inode):
+            yield Finding(shown_key(key), "the directory shows, but does not lead up to the root")
+        shows = inode.is_live() or bool(self.state.counts(inode.ino).items)
+        if shows != bool(inode.shown):
+            yield Finding(shown_key(key), f"the directory {'does not show' if shows else 'shows'}")
+        for place in inode.shown:
+            at = inode.at
+            if at is None:
+                yield Finding(shown_key(key), "the directory shows, but stands nowhere")
+                continue
+            name = inode.links[LinkId(inode.ino)].raw_name(at)
+            if place != Shown(LinkId(inode.ino), at.fact.parent, name):
+                yield Finding(shown_key(key), "the directory shows elsewhere than it stands")
+
+    def _leads_to_root(self, inode: Inode) -> bool:
+        seen: set[Ino] = set()
+        while inode.ino != ROOT:
+            if inode.ino in seen or not inode.shown:
+                return False
+            seen.add(inode.ino)
+            above = self.state.inode(inode.shown[0].parent)
+            if above is None:
+                return False
+            inode = above
+        return True
+
+    def _file(self, key: bytes, inode: Inode) -> Iterator[Finding]:
+        if not inode.heads and not inode.splits:
+            yield Finding(shown_key(key), "the file has no head")
+            return
+        if shown_links(self.state, inode) != inode.shown:
+            yield Finding(shown_key(key), "its links show elsewhere than its facts say")
+        extra = len(branches(self.state, inode)) if len(inode.heads) > 1 and inode.shown else 0
+        if extra != inode.branches:
+            yield Finding(shown_key(key), f"{inode.branches} branches are counted, {extra} show")
+        for head in inode.heads:
+            yield from self._head(key, inode, head)
+
+    def _head(self, key: bytes, inode: Inode, head: Head) -> Iterator[Finding]:
+        stored = self.state.version(head.ref)
+        if stored is None:
+            if head.ref != first_version(inode.ino) and head.ref != first_version(head.ref.ino):
+                yield Finding(shown_key(key), f"the version {head.ref} of a head is missing")
+            return
+        if (stored.fact.size, stored.dot) != (head.size, head.dot):
+            yield Finding(shown_key(key), f"the head {head.ref} is not as its version says")
+        if not head.map:
+            return
+        owner = inode.ino
+        for index, block_hash in BlockMap(self.state, head.map_ino, head.map).items():
+            if self.store.get(block_key(block_hash)) is not None:
+                continue
+            if self.store.get(wanted_key(block_hash, owner)) is None:
+                yield Finding(shown_key(key), f"block {index} is not here, and nobody waits for it")
+
+    def _expect(self, inode: Inode, place: Shown) -> None:
+        home = min(shown.link for shown in inode.shown)
+        item = Item(place.link, inode.ino, int(inode.birth.kind), inode.branches if place.link == home else 0)
+        names = self.expected.setdefault((place.parent, hash_of_name(place.name)), {})
+        names.setdefault(place.name, []).append(item)
+        counts = self.counts.setdefault(place.parent, [0, 0])
+        counts[0] += 1
+        counts[1] += inode.is_directory
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def _names(self) -> Iterator[Finding]:
+        for key, value in self._rows(b"D"):
+            directory, name_hash = Ino(int.from_bytes(key[1:9], "big")), int.from_bytes(key[9:], "big")
+            try:
+                names = decode_names(value)
+            except (CodecError, ValueError, TypeError, IndexError) as error:
+                yield Finding(shown_key(key), f"does not decode: {error}")
+                continue
+            expected = self.expected.pop((directory, name_hash), {})
+            if names != {name: tuple(sorted(items)) for name, items in expected.items()}:
+                yield Finding(shown_key(key), "the names are not those of the links that show here")
+            marked, shared = mark_of(names)
+            mark = (b"u" if shared else b"") if marked else None
+            if self.store.get(names_row_key(directory, name_hash)) != mark:
+                yield Finding(shown_key(key), "its mark of conflicts is wrong")
+            if marked:
+                yield from self._unique(key, directory, names)
+        for (directory, name_hash), names_missing in self.expected.items():
+            yield Finding(
+                shown_key(names_key(directory, name_hash)), f"names are missing: {sorted(names_missing)}"
+            )
+
+    def _unique(self, key: bytes, directory: Ino, names: dict[bytes, tuple[Item, ...]]) -> Iterator[Finding]:
+        members = self.view.members(directory)
+        for raw in names:
+            entries = self.view.group(members, raw)
+            if len({entry.name for entry in entries}) != len(entries):
+                yield Finding(shown_key(key), f"two entries of {raw!r} have one name")
+            for entry in entries[1:]:
+                if self.view.items(members, entry.name):
+                    yield Finding(shown_key(key), f"the conflict entry {entry.name!r} has a file's name")
+
+    def _counts(self) -> Iterator[Finding]:
+        for key, value in self._rows(b"C"):
+            directory = Ino(int.from_bytes(key[1:], "big"))
+            try:
+                counts = Counts(*cast(tuple[int, int, int, int], unpack(value)))
+            except (CodecError, TypeError) as error:
+                yield Finding(shown_key(key), f"does not decode: {error}")
+                continue
+            items, directories = self.counts.pop(directory, [0, 0])
+            if (counts.items, counts.directories) != (items, directories):
+                yield Finding(
+                    shown_key(key),
+                    f"{counts.items} entries and {counts.directories} directories are counted, {items} and"
+                    f" {directories} show",
+                )
+        for directory in self.counts:
+            yield Finding(shown_key(counts_key(directory)), "the counts of a directory are missing")
+
+    # -- commits -----------------------------------------------------------------------------------
+
+    def _arrivals(self) -> Iterator[Finding]:
+        clock = self.store.get(CLOCK_KEY)
+        if clock is None:
+            yield Finding(shown_key(CLOCK_KEY), "it is missing")
+            return
+        _, end, counters = cast(tuple[int, int, Row], unpack(clock))
+        vector = VersionVector(dict(counters))
+        count = 0
+        seen: set[Dot] = set()
+        for key, value in self._rows(b"A"):
+            try:
+                dot, _, _, keys = cast(Row, unpack(value))
+            except (CodecError, ValueError, TypeError) as error:
+                yield Finding(shown_key(key), f"does not decode: {error}")
+                continue
+            if int.from_bytes(key[1:], "big") != count:
+                yield Finding(shown_key(key), f"arrival {count} is missing")
+                count = int.from_bytes(key[1:], "big")
+            count += 1
+            if dot not in vector or dot in seen:
+                yield Finding(shown_key(key), f"the commit {dot} is twice here, or not in the vector")
+            seen.add(dot)
+            for row in keys:
+                if self.store.get(row) is None:
+                    yield Finding(shown_key(key), f"its row {shown_key(row)} is missing")
+        if count != end:
+            yield Finding(shown_key(CLOCK_KEY), f"{end} arrivals are counted, there are {count}")
+
+    # -- blocks ------------------------------------------------------------------------------------
+
+    def _blocks(self) -> Iterator[Finding]:
+        for key, value in self._rows(b"K"):
+            if hash_of(value) != key[1:] or trimmed(value) != value:
+                yield Finding(shown_key(key), "the block is not what its hash says")
+
+    def _wanted(self) -> Iterator[Finding]:
+        for key, _ in self._rows(b"W"):
+            block_hash, ino = key[1:33], Ino(int.from_bytes(key[33:], "big"))
+            if self.store.get(waiting_key(ino, block_hash)) is None:
+                yield Finding(shown_key(key), "nobody waits for this block")
+        for key, _ in self._rows(b"P"):
+            ino, block_hash = Ino(int.from_bytes(key[1:9], "big")), key[9:]
+            if self.store.get(wanted_key(block_hash, ino)) is None:
+                yield Finding(shown_key(key), "a block is waited for that is not asked for")
+
+
+def _is_within(placed: dict[Ino, Stamped[Placement]], directory: Ino, moving: set[Ino]) -> bool:
+    for _ in range(len(placed) + 1):
+        if directory in moving:
+            return True
+        if directory not in placed:
+            return False
+        directory = placed[directory].fact.parent
+    return True
+
+
+def shown_key(key: bytes) -> str:
+    return f"{key[:1].decode('ascii', 'replace')}:{key[1:].hex()}"
+
+
+def check(store: Store, on_progress: Callable[[int], None] | None = None) -> Iterator[Finding]:
+    """Yield what is wrong with a store; nothing for a sound one."""
+    try:
+        replica = Replica(store, lambda: 0)
+    except CorruptStore as error:
+        yield Finding(shown_key(error.key), str(error))
+        return
+    try:
+        yield from Check(store, on_progress, replica.member_name).run()
+    except CorruptStore as error:
+        yield Finding(shown_key(error.key), str(error))
