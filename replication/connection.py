@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket as sockets
+from asyncio.trsock import TransportSocket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -109,7 +110,7 @@ class Frames:
             # A transport with unsent data waits for the peer to take it, which a dead one never
             # does.  A socket that is shut down fails the next write, and the transport lets go.
             transport_socket = self.socket.get_extra_info("socket")
-            if isinstance(transport_socket, asyncio.trsock.TransportSocket):
+            if isinstance(transport_socket, TransportSocket):
                 with suppress(OSError):
                     transport_socket.shutdown(sockets.SHUT_RDWR)
 
