@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
 from crdt.facts import Ino, Ref, Version
+from crdt.names import branches
 from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State, prefix_end
 from crdt.versions import branch, is_on_branch, owner, step_of
@@ -46,11 +47,20 @@ class Heads:
         moved = [head for head in holder.heads if self._is_claimed(top, head)]
         holder.heads = [head for head in holder.heads if head not in moved]
         claimant.heads += moved
-        claimant.settled += [pair for pair in holder.settled if self._is_claimed(top, pair[0])]
-        holder.settled = [pair for pair in holder.settled if not self._is_claimed(top, pair[0])]
+        self._claim_settled(claimant, holder, top)
         self._give_back(holder, top, [*moved, *(head for head, _ in claimant.settled)])
         self.state.edit(top.ino).splits.append((top, claimant.ino))
         self.touched |= {holder.ino, claimant.ino}
+
+    def _claim_settled(self, claimant: Inode, holder: Inode, top: Ref) -> None:
+        """What was settled by a version outside of the claimed branch is a closed head of the claimant."""
+        claimed = [pair for pair in holder.settled if self._is_claimed(top, pair[0])]
+        holder.settled = [pair for pair in holder.settled if pair not in claimed]
+        for head, by in claimed:
+            if is_on_branch(self.state, top, by):
+                claimant.settled.append((head, by))
+            elif all(head.ref != other.ref for other in claimant.heads):
+                claimant.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
 
     def _is_claimed(self, top: Ref, head: Head) -> bool:
         return is_on_branch(self.state, top, head.ref)
@@ -126,7 +136,7 @@ class Heads:
             settles=version.settles,
         )
         if version.bare:
-            head = head._replace(map=extended.map if extended else NO_MAP, map_ino=inode.ino)
+            head = self._extend_bare(inode, extended, head)
         elif extended is not None:
             head = self._extend(inode, extended, head, version, here=here)
         else:
@@ -149,6 +159,12 @@ class Heads:
             head._replace(dot=first[0], hlc=first[1]) if head.ref == ref else head for head in inode.heads
         ]
         self.touched.add(inode.ino)
+
+    def _extend_bare(self, inode: Inode, old: Head | None, new: Head) -> Head:
+        """A version whose content was superseded before it was sent: the one that did is on its way."""
+        if old is None:
+            return new._replace(map_ino=inode.ino)
+        return new._replace(map=old.map, map_ino=old.map_ino, before=old.here)
 
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
@@ -258,6 +274,15 @@ class Heads:
             inode = self.state.inode(ino)
             if inode is not None and any(head.before for head in inode.heads):
                 self.complete(ino)
+                self._part_from_before(ino)
+
+    def _part_from_before(self, ino: Ino) -> None:
+        """A conflict entry does not show what the file was before they parted: it has nothing to show yet."""
+        inode = self.state.edit(ino)
+        for head, top in branches(self.state, inode) if len(inode.heads) > 1 else ():
+            if head.before is not None and not is_on_branch(self.state, top, head.before.ref):
+                self._drop_map(head.before, keep=head)
+                inode.heads = [h._replace(before=None) if h.ref == head.ref else h for h in inode.heads]
 
     def _want(self, ino: Ino, block_hash: bytes) -> None:
         if self.state.get(block_key(block_hash)) is None:

@@ -121,10 +121,11 @@ def by_lead(state: State, heads: list[Head]) -> list[Head]:
     """Return heads of one file, the one that leads first."""
     if len(heads) < 2:
         return heads
-    compare = cmp_to_key(
-        lambda a, b: order(fork(branch(state, a.ref), branch(state, b.ref))),
-    )
-    return sorted(heads, key=compare, reverse=True)
+
+    def compare(a: Head, b: Head) -> int:
+        return order(fork(branch(state, a.ref), branch(state, b.ref)))
+
+    return sorted(heads, key=cmp_to_key(compare), reverse=True)
 
 
 def top_of(state: State, head: Ref, others: list[Ref]) -> Step:

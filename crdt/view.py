@@ -225,7 +225,7 @@ class Transaction:
 
     def _keep_newest(self, key: bytes, new: Stamped[Fact]) -> bytes:
         data = self.state.get(key)
-        old = None if data is None else stamped_list((unpack(data),))[0]  # type: ignore[arg-type]
+        old = None if data is None else stamped_list((unpack(data),))[0]
         if old is None or new.stamp > old.stamp:
             self.state.put(key, pack(stamped_row(new)))
         return key

@@ -120,11 +120,16 @@ class FileSystem:
         self.names = Namespace(replica)
         self.attributes = AttributeRequests(replica, self.content)
         self.base.requests = self.attributes
+        self.names.held = self._held
         self.listing = Listing(replica, self.attributes)
         self.handles: dict[int, Handle] = {}
         self.next_handle = 1
         self.known: dict[int, int] = {}  # inode -> lookup count
         self.content.recover()
+
+    def _held(self, ino: Ino) -> Ref | None:
+        shown = self.content.held(ino)
+        return None if shown is None else shown.head
 
     # -- look-ups ----------------------------------------------------------------------------------
 

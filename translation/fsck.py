@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from crdt.blocks import BlockMap, block_key, hash_of, trimmed
 from crdt.causality import Dot, VersionVector
 from crdt.codec import CodecError, CorruptStore, unpack
 from crdt.facts import ROOT, Ino, LinkId, Placement
 from crdt.heads import waiting_key, wanted_key
-from crdt.moves import decode_logged
+from crdt.moves import Logged, decode_logged
 from crdt.names import NameOf, View, branches, names_row_key
 from crdt.rows import Counts, Head, Inode, Item, Row, Shown, Stamped, decode_inode, decode_names
 from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
@@ -27,6 +27,8 @@ from crdt.store import Store
 from crdt.versions import first_version
 from crdt.view import mark_of, shown_links
 from translation.replica import CLOCK_KEY, Replica
+
+T = TypeVar("T")
 
 PROGRESS_ROWS = 10_000
 
@@ -68,37 +70,32 @@ class Check:
     def _directories(self) -> Iterator[Finding]:
         """Replay all moves from the creations on, and compare with where directories stand."""
         placed: dict[Ino, Stamped[Placement]] = {}
-        for key, value in self._rows(b"I"):
-            ino = Ino(int.from_bytes(key[1:], "big"))
-            try:
-                inode = decode_inode(ino, value)
-            except (CodecError, ValueError, TypeError, IndexError) as error:
-                yield Finding(shown_key(key), f"does not decode: {error}")
-                continue
-            if inode.is_directory and inode.created is not None:
-                placed[ino] = inode.created
-        moves = []
-        for key, value in self._rows(b"G"):
-            try:
-                moves.append((decode_logged(value), key))
-            except (CodecError, ValueError, TypeError, IndexError) as error:
-                yield Finding(shown_key(key), f"does not decode: {error}")
-        moves.sort(key=lambda m: (m[0].move.hlc, m[0].move.dot, m[0].move.fact.parent, m[0].move.fact.name))
-        for _, group in groupby(
-            moves, lambda m: (m[0].move.hlc, m[0].move.dot, m[0].move.fact.parent, m[0].move.fact.name)
-        ):
-            together = list(group)
-            moving = {logged.move.fact.ino for logged, _ in together}
-            takes = not _is_within(placed, together[0][0].move.fact.parent, moving)
-            for logged, key in together:
-                if logged.took != takes:
-                    yield Finding(shown_key(key), "a move is marked otherwise than the replay decides")
-                if takes:
-                    placed[logged.move.fact.ino] = logged.move
+        for key, inode in self._decoded(b"I", decode_row):
+            if isinstance(inode, Finding):
+                yield inode
+            elif inode.is_directory and inode.created is not None:
+                placed[Ino(int.from_bytes(key[1:], "big"))] = inode.created
+        moves: list[tuple[bytes, Logged]] = []
+        for key, logged in self._decoded(b"G", lambda _, row: decode_logged(row)):
+            if isinstance(logged, Finding):
+                yield logged
+            else:
+                moves.append((key, logged))
+        yield from _replayed(placed, moves)
         for ino, placement in placed.items():
             known = self.state.inode(ino)
             if known is not None and known.at != placement:
                 yield Finding(shown_key(inode_key(ino)), "it stands elsewhere than the moves say")
+
+    def _decoded(
+        self, kind: bytes, decode: Callable[[bytes, bytes], T]
+    ) -> Iterator[tuple[bytes, T | Finding]]:
+        """Yield the rows of a kind, or what is wrong with one that does not decode."""
+        for key, row in self._rows(kind):
+            try:
+                yield key, decode(key, row)
+            except (CodecError, ValueError, TypeError, IndexError) as error:
+                yield key, Finding(shown_key(key), f"does not decode: {error}")
 
     # -- inodes ------------------------------------------------------------------------------------
 
@@ -283,6 +280,28 @@ class Check:
             ino, block_hash = Ino(int.from_bytes(key[1:9], "big")), key[9:]
             if self.store.get(wanted_key(block_hash, ino)) is None:
                 yield Finding(shown_key(key), "a block is waited for that is not asked for")
+
+
+def decode_row(key: bytes, row: bytes) -> Inode:
+    return decode_inode(Ino(int.from_bytes(key[1:], "big")), row)
+
+
+def _replayed(placed: dict[Ino, Stamped[Placement]], moves: list[tuple[bytes, Logged]]) -> Iterator[Finding]:
+    """Move the directories of `placed` by the whole log; yield moves that are marked otherwise."""
+
+    def together(keyed: tuple[bytes, Logged]) -> tuple[int, int, int, bytes]:
+        move = keyed[1].move
+        return (move.hlc, move.dot, move.fact.parent, move.fact.name)
+
+    for _, group in groupby(sorted(moves, key=together), together):
+        moved = list(group)
+        moving = {logged.move.fact.ino for _, logged in moved}
+        takes = not _is_within(placed, moved[0][1].move.fact.parent, moving)
+        for key, logged in moved:
+            if logged.took != takes:
+                yield Finding(shown_key(key), "a move is marked otherwise than the replay decides")
+            if takes:
+                placed[logged.move.fact.ino] = logged.move
 
 
 def _is_within(placed: dict[Ino, Stamped[Placement]], directory: Ino, moving: set[Ino]) -> bool:

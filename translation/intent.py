@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from crdt.blocks import EMPTY_DIGEST
@@ -31,7 +31,7 @@ from crdt.facts import (
     Version,
     VersionId,
 )
-from crdt.names import Entry, branches
+from crdt.names import Entry, branch_ino, branches
 from crdt.rows import Head, Inode, Link
 from crdt.versions import is_named, shown_heads, surviving
 from translation.replica import Moment, Replica
@@ -60,6 +60,7 @@ class Intents:
         self.replica = replica
         self.state = replica.state
         self.view = replica.view
+        self.held: Callable[[Ino], Ref | None] = lambda _: None  # the version that a session here shows
 
     # -- look-up -----------------------------------------------------------------------------------
 
@@ -117,9 +118,29 @@ class Intents:
     def main_head(self, inode: Inode) -> Head:
         return shown_heads(self.state, inode)[0]
 
-    def heads_of(self, entry: Entry) -> tuple[Ref, ...]:
-        """The head that an entry shows, as the first."""
-        return entry.heads or (self.main_head(self.inode(entry.owner)).ref,)
+    def head_of(self, entry: Entry) -> Ref:
+        """The head of the branch that an entry stands for, seen here or not."""
+        return entry.heads[0] if entry.heads else self.main_head(self.inode(entry.owner)).ref
+
+    def seen_of(self, entry: Entry) -> Ref:
+        """The version that programs here were shown of it: what a removal or a choice has seen.
+
+        Not the head, where a session holds an older one or blocks of the head are not here.
+        """
+        return self._seen(entry.ino, self.inode(entry.owner), self.head_of(entry))
+
+    def _seen(self, ino: Ino, owner: Inode, ref: Ref) -> Ref:
+        held = self.held(ino)
+        if held is not None:
+            return held
+        return next((head.here.ref for head in owner.heads if head.ref == ref), ref)
+
+    def seen_heads(self, inode: Inode) -> list[Ref]:
+        """The versions that programs here were shown of a file and of the entries beside it."""
+        if inode.is_directory:
+            return []
+        shown = {top_head.ref: branch_ino(top) for top_head, top in self.content_branches(inode)}
+        return [self._seen(shown.get(h.ref, inode.ino), inode, h.ref) for h in inode.heads]
 
     def has_other_names(self, entry: Entry) -> bool:
         shown = self.inode(entry.ino).shown
@@ -179,7 +200,7 @@ class Intents:
 
     def remove(self, inode: Inode, link: LinkId, drops: Iterable[Ref] = ()) -> Removal:
         known: Link = inode.links[link]
-        seen = tuple(head.ref for head in inode.heads)
+        seen = tuple(self.seen_heads(inode))
         left = self._left(inode, link)
         return Removal(inode.ino, link, known.context(), known.has_split(), seen, tuple(drops), left)
 
@@ -298,7 +319,7 @@ class Intents:
         return facts
 
     def content_branches(self, inode: Inode) -> list[tuple[Head, Ref]]:
-        return branches(self.state, inode)
+        return branches(self.state, inode) if len(inode.heads) > 1 else []
 
 
 def _choice(parents: Sequence[Ref]) -> VersionId:

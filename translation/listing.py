@@ -94,23 +94,24 @@ class Listing(Intents):
 
     def conflicts(self) -> list[Conflict]:
         """Return the conflict entries that show, by path, then the moves that were skipped."""
-        found = []
+        found: list[Conflict] = []
         for directory, raw in sorted(self._contested()):
             path = self.path(directory)
             if path is None:
                 continue
-            for entry in self.view.group(self.view.members(directory), raw)[1:]:
-                found.append(
-                    Conflict(
-                        path + entry.name,
-                        "content" if entry.top is not None else "name",
-                        self.replica.member_name(replica_of(entry.tag)),
-                        entry.wall_ns,
-                        path + raw,
-                        entry.ino,
-                    )
-                )
-        return sorted(set(found)) + list(self._skipped_moves())
+            beside = self.view.group(self.view.members(directory), raw)[1:]
+            found += [self._conflict(path, entry) for entry in beside]
+        return sorted(set(found)) + sorted(set(self._skipped_moves()))
+
+    def _conflict(self, path: bytes, entry: Entry) -> Conflict:
+        return Conflict(
+            path + entry.name,
+            "content" if entry.top is not None else "name",
+            self.replica.member_name(replica_of(entry.tag)),
+            entry.wall_ns,
+            path + entry.raw,
+            entry.ino,
+        )
 
     def conflict_count(self) -> int:
         return len(self.conflicts())

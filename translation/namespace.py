@@ -139,9 +139,9 @@ class Namespace(Intents):
         alternatives = self.alternatives(entry)
         if alternatives and inode.is_regular and self.inode(alternatives[0].owner).is_regular:
             chosen = alternatives[0]
-            version = self.version(moment, chosen.owner, self.heads_of(chosen)[0], self.heads_of(entry))
+            version = self.version(moment, chosen.owner, self.head_of(chosen), [self.seen_of(entry)])
             return [version, self.remove(inode, entry.link), *rescued]
-        drops = [head.ref for head in inode.heads]
+        drops = self.seen_heads(inode)
         return [self.remove(inode, entry.link, drops), *rescued]
 
     def _settle_branch(self, moment: Moment, entry: Entry) -> list[Fact]:
@@ -152,7 +152,7 @@ class Namespace(Intents):
         assert entry.top is not None
         owner = self.inode(entry.owner)
         main = self.main_head(owner).ref
-        chosen = self.version(moment, owner.ino, main, entry.heads)
+        chosen = self.version(moment, owner.ino, main, [self.seen_of(entry)])
         return [chosen, self.gone(entry)]
 
     def gone(self, entry: Entry) -> Removal:
@@ -167,7 +167,7 @@ class Namespace(Intents):
             LinkId(entry.ino),
             (),
             over_split=True,
-            seen=entry.heads,
+            seen=(self.seen_of(entry),),
             left=(entry.parent,),
         )
 
@@ -267,7 +267,7 @@ class Namespace(Intents):
             facts += removals
             settled += heads
         via = None
-        head = self.heads_of(entry)[0]
+        head = self.head_of(entry)
         if settled or lineage is not None:
             version = self.version(moment, entry.ino, head, settled, lineage=lineage)
             facts.append(version)
@@ -293,12 +293,12 @@ class Namespace(Intents):
         rank = None if replaced.is_conflict else self._rank(replaced)
         goes = replaced.top is not None or not self.has_other_names(replaced)
         if both_regular:
-            lineage = self.heads_of(replaced)[0]
-            settled += self.heads_of(replaced) if goes else ()
+            lineage = self.seen_of(replaced)
+            settled += [lineage] if goes else []
         if replaced.top is not None:
             facts.append(self.gone(replaced))
         elif replaced.link is not None:
-            drops = [head.ref for head in old.heads] if goes and not both_regular else ()
+            drops = self.seen_heads(old) if goes and not both_regular else ()
             facts.append(self.remove(old, replaced.link, drops))
         return facts, settled, lineage, rank
 

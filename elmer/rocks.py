@@ -1,0 +1,427 @@
+"""The store on disk: crdt.store.Store on RocksDB, and the one home of rocksdict.
+
+The first byte of a key selects a *column family*, which has its own files and its own tuning; a
+batch is one atomic write over all of them.
+
+A commit goes to the write-ahead log (WAL) unsynced; `sync` makes durable what was committed so far,
+one fsync for all who wait.  After a crash RocksDB replays the log up to the first record that is not
+whole, so the state is a prefix of the commits; whether it is long enough, `elmer.store_files` tells.
+Opening looks before it touches: a store that is refused for its end keeps all its rows and logs.
+
+A write that fails stops RocksDB, and nothing of it is visible.  Once there is space again on a disk
+that was full, RocksDB goes on by itself within some seconds.  A failed fsync is final, since the
+kernel may have dropped the pages: all can be read, and nothing written until the store is opened
+again.
+
+Threads: commits come from one thread at a time, all else from any thread (docs/concurrency.md).
+rocksdict keeps the GIL in get, write and iterators, and frees it in flush_wal, flush and
+compact_range.
+
+The choices, their figures and the traps of rocksdict that this module steps around are in
+docs/decisions/0001-one-store-with-column-families.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rocksdict import (
+    AccessType,
+    BlockBasedIndexType,
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
+    CompactOptions,
+    DataBlockIndexType,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    RdictIter,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from elmer.store_errors import Refusal, StoreError, as_os_error, as_store_error
+from elmer.store_files import Mark, check_format, check_tail, make_directory, seal
+
+__all__ = ["Refusal", "RocksStore", "Snapshot", "StoreError"]
+
+# RocksDB wants a family of the name `default`; what nearly every request reads is in it.
+POINTS, LOGS, MAPS, BLOCKS = "default", "logs", "maps", "blocks"
+
+# To move a kind of rows to another family is a change of format.
+FAMILY_OF = dict.fromkeys(range(256), POINTS)
+FAMILY_OF |= dict.fromkeys(b"AGHV", LOGS) | dict.fromkeys(b"B", MAPS) | dict.fromkeys(b"KT", BLOCKS)
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+CACHE_BYTES = 64 * MIB  # shared by the families; indexes and filters are in it too
+MEMTABLES_BYTES = 128 * MIB  # of all families, before the fullest is written out
+WAL_BYTES_MAX = 192 * MIB  # what a start after a crash replays at most
+BLOB_BYTES_MIN = 4 * KIB  # smaller blocks stay in the tree
+CHUNK_ROWS_MAX = 256  # of a snapshot's scan: of blocks of 32 KiB 8 MiB
+
+GARBAGE_MAX = 0.25  # of the bytes in blob files, before it is worth copying what lives
+COPIED_SHARE_MIN, COPIED_BYTES = 1 / 16, GIB  # in one step: what it needs in space and in time
+
+STALLED = "Result incomplete: Write stall"
+PAUSE_S = 0.001
+
+
+class RocksStore:
+    """A store in a directory: see crdt.store.Store for the contract.
+
+    `create` makes a new one; the directory may be missing or empty, its parent must be there.
+    `accept_loss` opens one whose newest synced commits are gone, for its replica to be joined again
+    under a new id.  Raises StoreError, or OSError (EACCES and the like) as the system gave it.
+
+    A scan or snapshot that somebody keeps holds RocksDB open, whatever `close` does.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False, accept_loss: bool = False) -> None:
+        self.path = path
+        if create:
+            make_directory(path)
+        else:
+            check_format(path)
+        with contextlib.ExitStack() as undo:
+            self._mark = undo.enter_context(contextlib.closing(Mark(path, create=create)))
+            claimed = 0 if accept_loss else self._mark.read()
+            if _has_log(path):
+                # Opening for good drops the log behind the first damage, so this looks before.
+                with _open(path, AccessType.read_only()) as db:
+                    check_tail(path, db.latest_sequence_number(), claimed)
+            self._db = undo.enter_context(_open(path, AccessType.read_write(), create=create))
+            self._newest = self._db.latest_sequence_number  # each row has a number, as committed
+            check_tail(path, self._newest(), claimed)
+            if create:
+                seal(path)
+            undo.pop_all()
+        self._durable = self._newest()  # opening wrote what was in the log to synced files
+        self._mark.write(self._durable)
+        self._families = {name: self._db.get_column_family(name) for name in FAMILIES}
+        self._get = {kind: self._families[name].get for kind, name in FAMILY_OF.items()}
+        handles = {name: self._db.get_column_family_handle(name) for name in FAMILIES}
+        self._handles = {kind: handles[name] for kind, name in FAMILY_OF.items()}
+        impatient = WriteOptions()
+        impatient.no_slowdown = True  # a write that waits would wait with the GIL
+        self._db.set_write_options(impatient)
+        self._write = self._db.write
+        self._stopped = False  # the last write failed; RocksDB takes none until it has recovered
+        self._turn = threading.Condition()
+        self._rounds_begun = self._rounds_ended = 0
+        self._failure: OSError | None = None  # of the last round of syncs
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of this row.  Raises OSError (EIO) where it is damaged on the disk."""
+        try:
+            return self._get[key[0]](key)
+        except Exception as error:
+            raise as_os_error(error, self.path, key) from error
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """See Store.scan.  Raises OSError (EIO) at a damaged row."""
+        # SUBTLE: RocksDB keeps a pointer into the bound, and rocksdict no reference to it: `end` must
+        # live as long as the iterator.  As a local of this generator it does.
+        bound = ReadOptions()
+        bound.set_iterate_upper_bound(end)
+        # Not Rdict.items, which ends at a damaged row as if there were no more.
+        rows = self._families[FAMILY_OF[start[0]]].iter(bound)
+        key, value, step = rows.key, rows.value, rows.prev if reverse else rows.next
+        try:
+            if reverse:
+                rows.seek_to_last()
+            else:
+                rows.seek(start)
+            while (found := key()) is not None and found >= start:
+                yield found, value()
+                step()
+            rows.status()
+        except Exception as error:
+            raise as_os_error(error, self.path, start) from error
+
+    def commit(self, batch: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
+        """Put and delete these rows as one.  Raises OSError (ENOSPC, EIO): then none is visible."""
+        while not self._try(batch):
+            time.sleep(PAUSE_S)
+        if sync:
+            self.sync()
+
+    def _try(self, batch: Mapping[bytes, bytes | None]) -> bool:
+        """Commit, or return False where RocksDB must write out more before it takes the batch."""
+        rows = WriteBatch(raw_mode=True)
+        put, delete, handles = rows.put, rows.delete, self._handles
+        for key, value in batch.items():
+            if value is None:
+                delete(key, handles[key[0]])
+            else:
+                put(key, value, handles[key[0]])
+        try:
+            self._write(rows)
+        except Exception as error:
+            if str(error) == STALLED:
+                return False
+            self._stopped = True
+            raise as_os_error(error, self.path) from error
+        self._stopped = False
+        return True
+
+    def sync(self) -> None:
+        """Return when all that was committed before the call is durable.
+
+        Who comes while a round of syncing is under way waits for the next one, since this one may
+        have begun before his commit.  One of those who wait does that round for all of them.
+
+        Raises OSError: ENOSPC as long as a full disk stops RocksDB, else EIO, and then for ever.
+        """
+        with self._turn:
+            if self._newest() == self._durable:
+                return
+            mine = self._rounds_begun + 1
+            while self._rounds_ended < min(mine, self._rounds_begun):
+                self._turn.wait()
+            if self._rounds_ended >= mine:
+                if self._failure is not None:
+                    raise self._failure
+                return
+            self._rounds_begun += 1
+        self._do_round()
+
+    def _do_round(self) -> None:
+        failure: OSError | None = OSError(errno.EIO, "the sync was interrupted", str(self.path))
+        try:
+            self._sync_log()
+            failure = None
+        except OSError as error:
+            failure = error
+            raise
+        finally:
+            with self._turn:
+                self._rounds_ended += 1
+                self._failure = failure
+                self._turn.notify_all()
+
+    def _sync_log(self) -> None:
+        newest = self._newest()
+        if self._stopped:
+            # To sync a log that could not be written makes RocksDB give up for good.  An empty batch
+            # asks whether it has recovered.
+            self._try({})
+        try:
+            self._db.flush_wal(sync=True)
+        except Exception as error:
+            raise as_os_error(error, self.path) from error
+        self._durable = newest
+        self._mark.write(newest)
+
+    def snapshot(self) -> Snapshot:
+        while True:
+            before = self._newest()
+            rows = {name: family.iter() for name, family in self._families.items()}
+            if self._newest() == before:  # else a commit came in between two families
+                return Snapshot(rows, self.path)
+
+    def reclaim(self) -> bool:
+        """Give back space of deleted blocks, and return whether there is more worth another call.
+
+        A blob file goes when nothing in it lives.  Where too much is dead in files that live, the
+        oldest are copied: a sixteenth of all, or 1 GiB, a call.  Takes seconds; any thread may call.
+        """
+        blocks = self._families[BLOCKS]
+        try:
+            blocks.flush()
+            blocks.compact_range(None, None)  # meets deletions with what they delete
+            share = _garbage_share(blocks)
+            if share > GARBAGE_MAX:
+                _copy_oldest(blocks)
+        except Exception as error:
+            raise as_os_error(error, self.path) from error
+        return GARBAGE_MAX < _garbage_share(blocks) < share
+
+    def close(self) -> None:
+        """Make all durable and let go of the directory.  Raises OSError where it cannot be synced."""
+        try:
+            self.sync()
+        finally:
+            self._handles.clear()
+            for family in (*self._families.values(), self._db):
+                # Writes out what is in memory, which saves the next start the replay.  If it fails,
+                # the next start replays.
+                with contextlib.suppress(Exception):
+                    family.close()
+            self._mark.close()
+
+
+class Snapshot:
+    """The store as it was at one moment, held by one iterator a family.
+
+    Not by rocksdict's Snapshot, whose iterators show the present.  An iterator has one position, so
+    a scan takes its rows by the chunk, and can then be put aside for another.
+    """
+
+    def __init__(self, rows: Mapping[str, RdictIter], path: Path) -> None:
+        self._rows = rows
+        self._path = path
+        self._turn = threading.Lock()
+
+    def get(self, key: bytes) -> bytes | None:
+        rows = self._rows[FAMILY_OF[key[0]]]
+        try:
+            with self._turn:
+                rows.seek(key)
+                if rows.key() == key:
+                    value: bytes = rows.value()
+                    return value
+                rows.status()
+        except Exception as error:
+            raise as_os_error(error, self._path, key) from error
+        return None
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        count = 8
+        while chunk := self._chunk(start, end, count, reverse=reverse):
+            yield from chunk
+            last, _ = chunk[-1]
+            if reverse:
+                end = last
+            else:
+                start = last + b"\0"  # the least key after it
+            count = min(2 * count, CHUNK_ROWS_MAX)
+
+    def _chunk(self, start: bytes, end: bytes, count: int, *, reverse: bool) -> list[tuple[bytes, bytes]]:
+        rows = self._rows[FAMILY_OF[start[0]]]
+        step = rows.prev if reverse else rows.next
+        chunk: list[tuple[bytes, bytes]] = []
+        try:
+            with self._turn:
+                if reverse:
+                    rows.seek_for_prev(end)
+                    if rows.key() == end:
+                        rows.prev()
+                else:
+                    rows.seek(start)
+                while len(chunk) < count and (key := rows.key()) is not None:
+                    if not start <= key < end:
+                        break
+                    chunk.append((key, rows.value()))
+                    step()
+                rows.status()
+        except Exception as error:
+            raise as_os_error(error, self._path, start) from error
+        return chunk
+
+
+def _has_log(path: Path) -> bool:
+    return any(log.stat().st_size > 0 for log in path.glob("*.log"))
+
+
+def _open(path: Path, access: AccessType, *, create: bool = False) -> Rdict:
+    cache = Cache.new_hyper_clock_cache(CACHE_BYTES, estimated_entry_charge=0)
+    families = {name: make(cache) for name, make in FAMILIES.items()}
+    options = _database()
+    options.create_if_missing(create)
+    options.create_missing_column_families(create)
+    try:
+        return Rdict(str(path), options, families, access)
+    except Exception as error:
+        raise as_store_error(error, path) from error
+
+
+def _database() -> Options:
+    """Return the options of the whole: two cores, little memory, no work for its own sake."""
+    options = Options(raw_mode=True)
+    options.set_paranoid_checks(enabled=True)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_max_total_wal_size(WAL_BYTES_MAX)
+    options.set_db_write_buffer_size(MEMTABLES_BYTES)
+    options.set_max_background_jobs(2)
+    options.set_max_subcompactions(1)
+    options.set_max_open_files(512)
+    options.set_bytes_per_sync(MIB)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(MIB)
+    options.set_max_manifest_file_size(16 * MIB)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    return options
+
+
+def _points(cache: Cache) -> Options:
+    options = _family(cache, write_buffer=32 * MIB, block=4 * KIB, hashed=True)
+    options.set_compression_type(DBCompressionType.lz4())
+    return options
+
+
+def _logs(cache: Cache) -> Options:
+    options = _family(cache, write_buffer=16 * MIB, block=16 * KIB, hashed=False)
+    options.set_compression_type(DBCompressionType.lz4())
+    return options
+
+
+def _maps(cache: Cache) -> Options:
+    return _family(cache, write_buffer=16 * MIB, block=4 * KIB, hashed=True)
+
+
+def _blocks(cache: Cache) -> Options:
+    options = _family(cache, write_buffer=32 * MIB, block=4 * KIB, hashed=True)
+    options.set_enable_blob_files(val=True)
+    options.set_min_blob_size(BLOB_BYTES_MIN)
+    # Blocks have no order in their keys, so each compaction meets all of them, and would copy all
+    # that lives below the cutoff.  So nothing is copied but by `reclaim`.
+    options.set_enable_blob_gc(val=True)
+    options.set_blob_gc_age_cutoff(0.0)
+    return options
+
+
+FAMILIES = {POINTS: _points, LOGS: _logs, MAPS: _maps, BLOCKS: _blocks}
+
+
+def _family(cache: Cache, *, write_buffer: int, block: int, hashed: bool) -> Options:
+    table = BlockBasedOptions()
+    table.set_block_cache(cache)
+    table.set_block_size(block)
+    table.set_bloom_filter(10, block_based=False)  # most look-ups of a name or a hash find nothing
+    # In partitions: whole, that of a large file does not fit into a shard of the cache.
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(size=True)
+    table.set_cache_index_and_filter_blocks(v=True)
+    table.set_pin_top_level_index_and_filter(v=True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(v=True)
+    if hashed:
+        table.set_data_block_index_type(DataBlockIndexType.binary_and_hash())
+    options = Options(raw_mode=True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(write_buffer)
+    options.set_max_write_buffer_number(4)
+    options.set_compression_type(DBCompressionType.none())
+    options.set_level_compaction_dynamic_level_bytes(v=True)
+    # Deletions by the thousand are compacted soon: scans pass them slowly, and they keep blobs.
+    options.add_compact_on_deletion_collector_factory(128, 64, 0.5)
+    return options
+
+
+def _garbage_share(blocks: Rdict) -> float:
+    garbage = blocks.property_int_value("rocksdb.live-blob-file-garbage-size") or 0
+    total = blocks.property_int_value("rocksdb.live-blob-file-size") or 0
+    return garbage / total if total else 0.0
+
+
+def _copy_oldest(blocks: Rdict) -> None:
+    """Copy what lives in the oldest blob files, so that these go."""
+    total = blocks.property_int_value("rocksdb.live-blob-file-size") or 0
+    count = blocks.property_int_value("rocksdb.num-blob-files") or 0
+    share = min(1.0, max(COPIED_SHARE_MIN, COPIED_BYTES / max(total, 1), 1.001 / max(count, 1)))
+    every = CompactOptions()
+    every.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+    blocks.set_options({"blob_garbage_collection_age_cutoff": f"{share:.6f}"})
+    try:
+        blocks.compact_range(None, None, every)
+    finally:
+        blocks.set_options({"blob_garbage_collection_age_cutoff": "0"})
