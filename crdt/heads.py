@@ -169,9 +169,9 @@ class Heads:
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
         missing = not here and self._any_missing(version)
-        before = old.before
+        before = old.before if old.before is not None and old.before.size else None
         map_id = old.map
-        if missing and before is None and old.size:
+        if missing and before is None and old.before is None and old.size:
             before = old
             if old.map and version.inline is None:
                 WritableMap(self.state, map_ino, old.map).copy_to(version.version)
@@ -182,10 +182,15 @@ class Heads:
             self._drop_map(before, keep=old)
             before = None
         map_id, undo = advance(self.state, map_ino, map_id, version)
-        self.state.put(history_key(new.ref), undo)
+        self._keep_undo(new.ref, undo)
         if missing:
             self._doubt(inode.ino, map_ino, map_id, dict(version.changed))
         return new._replace(map=map_id, map_ino=map_ino, before=before)
+
+    def _keep_undo(self, ref: Ref, undo: bytes) -> None:
+        """Keep what takes the map back to the parent's; nothing where the parent has none."""
+        if int.from_bytes(undo[:8], "big"):
+            self.state.put(history_key(ref), undo)
 
     def _fork(self, inode: Inode, new: Head, version: Version, *, here: bool) -> Head:
         """A version of somebody who had not seen what came since its first parent."""
@@ -197,7 +202,7 @@ class Heads:
         if source is not None:
             base = self._map_at(source, version.parents[0], version.version)
         map_id, undo = advance(self.state, map_ino, base, version)
-        self.state.put(history_key(new.ref), undo)
+        self._keep_undo(new.ref, undo)
         if map_id and not here:
             blocks = BlockMap(self.state, map_ino, map_id)
             self._doubt(inode.ino, map_ino, map_id, dict(blocks.items()))
@@ -226,10 +231,8 @@ class Heads:
             if step.ref == ref:
                 break
             undo = self.state.get(history_key(step.ref))
+            empty = undo is None
             if undo is None:
-                continue
-            empty = not int.from_bytes(undo[:8], "big")
-            if empty:
                 copy.drop()
             else:
                 copy.restore(undo[8:])

@@ -148,6 +148,8 @@ class State:
 
     def version(self, ref: Ref) -> StoredVersion | None:
         """Return a version; None for the empty one that a file is born with, and for unknown ones."""
+        if ref[0] == ref[1]:
+            return None
         found = self._new_versions.get(ref) or self._versions.get(ref)
         if found is None:
             data = self.store.get(version_key(ref))

@@ -144,12 +144,14 @@ class Transaction:
             self._remember_content(inode)
 
     def _remember_content(self, inode: Inode) -> None:
-        if inode.ino not in self.contents:
+        if inode.ino not in self.contents and (inode.branches or not self.here):
             heads = shown_heads(self.state, inode) if inode.heads else []
             self.contents[inode.ino] = heads[0].here.ref if heads else None
 
     def _add_birth(self, new: Stamped[Fact], birth: Birth) -> bytes:
-        known = self.state.inode(birth.ino)
+        known = None if birth.claims is None else self.state.inode(birth.ino)
+        if birth.claims is None and birth.ino != new.dot:
+            raise LookupError(f"the inode {birth.ino} is not numbered by its commit {new.dot}")
         if known is not None:
             self.state.edit(birth.ino).add_birth(new)  # type: ignore[arg-type]
             self.attributes.add(birth.ino)
