@@ -1,0 +1,5 @@
+"""python -m elmer"""
+
+from elmer.cli import main
+
+main()

@@ -1,0 +1,262 @@
+"""The daemon: everything put together, started in order and stopped in order.
+
+Threads of a mount (docs/concurrency.md):
+- the main thread runs llfuse's workers and, when they have ended, everything's end;
+- `loop` runs asyncio: the hub (with two worker threads of its own) and the control socket;
+- `ticks` has drafts written out once a second;
+- `invalidate-N` tell the kernel of changes;
+- `signals` waits until the mount answers, then for a signal.
+
+An end by `umount` begins in the kernel, where nothing is in use any more: llfuse's loop ends, and the
+rest follows.  An end by a signal may find open files: first the peers are left, so that nothing is
+merged any more; then the notifications end, while workers still answer what they wait for; then the
+mount is unmounted or, if it is in use, its loop is told to end.  In both cases what was gathered is
+then committed and synced, and only after that is a mount detached that was in use.
+
+Signals are blocked in all threads, so that none interrupts a step or is lost on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import cProfile
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llfuse
+
+from elmer import mounts
+from elmer.background import Report
+from elmer.commands import Commands
+from elmer.control import Control
+from elmer.directory import StoreDirectory, held
+from elmer.exits import CommandError, ExitStatus
+from elmer.fuse import WAITING_MAX, WORKERS, Operations, mount_options
+from elmer.invalidate import Channel, Invalidator
+from elmer.kernel import Kernel
+from elmer.loop import LoopThread
+from elmer.site import Site
+from elmer.volume import opened
+
+log = logging.getLogger(__name__)
+
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# A thread that is busy in Python keeps each request waiting for up to this long.
+SWITCH_INTERVAL_S = 0.0002
+# How long a signal waits for notifications that are under way.
+NOTIFIED_S = 2.0
+TOUCH_S = 0.05
+FUSE_DEVICE = Path("/dev/fuse")
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the person who starts a daemon wants it to listen, None: where it did before.
+
+    `url` is the address to tell others instead.
+    """
+
+    listen: str | None
+    url: str | None
+
+
+def serve(directory: StoreDirectory, listening: Listening, report: Report) -> None:
+    """Replicate without a mount, until a signal comes."""
+    _prepare_process()
+    with (
+        held(directory, "serve"),
+        opened(directory) as replica,
+        LoopThread() as loop,
+    ):
+        site = Site(directory, replica, loop, threading.Lock())
+        with site.talking(listening.listen, listening.url), _controlled(site, "serve", None):
+            log.info("%s is served, listens on %s", directory.path, site.listening)
+            report.ready({"store": str(directory.path), "listen": str(site.listening)})
+            signal.sigwait(SIGNALS)
+            log.info("a signal came: stopping")
+        site.finish()
+
+
+def mount(directory: StoreDirectory, mountpoint: Path, listening: Listening, report: Report) -> None:
+    """Mount a store and replicate, until it is unmounted or a signal comes.
+
+    Raises CommandError where it cannot; nothing is mounted then.
+    """
+    _prepare_process()
+    with (
+        held(directory, "mount", str(mountpoint)),
+        opened(directory) as replica,
+        LoopThread() as loop,
+    ):
+        site = Site(directory, replica, loop, llfuse.lock)
+        operations = Operations(site.filesystem, str(directory.path), replica.sync, site.hub.request_blocks)
+        site.freeze = operations.freeze
+        if site.peers.config.must_rejoin:
+            operations.freeze()
+        with (
+            site.talking(listening.listen, listening.url),
+            _controlled(site, "mount", mountpoint),
+            mounted(operations, directory.path, mountpoint) as kernel,
+        ):
+            site.local.kernel = kernel
+            said = {
+                "store": str(directory.path),
+                "mountpoint": str(mountpoint),
+                "listen": str(site.listening),
+            }
+            try:
+                _answer_requests(site, mountpoint, report, said)
+            finally:
+                log.info("%s takes no more requests", mountpoint)
+                site.stop_talking()
+                site.finish()
+        log.info("%s is unmounted, and all is on disk", mountpoint)
+
+
+def check_mountpoint(mountpoint: Path) -> None:
+    """Raises CommandError where nothing can be mounted here.
+
+    A stale mount of a daemon that was killed is taken away.
+    """
+    if mounts.is_stale(mountpoint):
+        mount_there = mounts.mount_of(mountpoint)
+        if mount_there is None or mount_there.store is None:
+            raise CommandError(
+                f"{mountpoint} is a mount whose daemon is gone; unmount it first", ExitStatus.USAGE
+            )
+        log.warning("%s was left by a daemon that was killed: unmounted", mountpoint)
+        mounts.unmount(mountpoint, lazily=True)
+    if not mountpoint.exists():
+        raise CommandError(f"{mountpoint} does not exist", ExitStatus.USAGE)
+    if not mountpoint.is_dir():
+        raise CommandError(f"{mountpoint} is not a directory", ExitStatus.USAGE)
+    if any(mountpoint.iterdir()):
+        raise CommandError(f"{mountpoint} is not empty", ExitStatus.USAGE)
+    if not FUSE_DEVICE.exists():
+        raise CommandError(
+            f"{FUSE_DEVICE} does not exist: load the kernel module (modprobe fuse), or give the"
+            " container this device",
+            ExitStatus.MOUNT,
+        )
+
+
+def _prepare_process() -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    os.umask(0o077)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
+        # What comes when llfuse has just put this back must not end the process half way.
+        signal.signal(number, lambda *_: None)
+
+
+@contextlib.contextmanager
+def _controlled(site: Site, command: str, mountpoint: Path | None) -> Iterator[None]:
+    control = Control(site.directory.socket, Commands(site, command, mountpoint).table())
+    site.loop.run(control.start())
+    try:
+        yield
+    finally:
+        site.loop.run(control.stop())
+
+
+@contextlib.contextmanager
+def mounted(operations: Operations, directory: StoreDirectory, mountpoint: Path) -> Iterator[Kernel]:
+    options = mount_options(mounts.source_of(directory.path), for_all_users=os.geteuid() == 0)
+    before = _fuse_descriptors()
+    try:
+        llfuse.init(operations, str(mountpoint), options)
+    except RuntimeError as error:
+        raise CommandError(
+            f"cannot mount on {mountpoint}: {error}; the lines above say why", ExitStatus.MOUNT
+        ) from error
+    (descriptor,) = _fuse_descriptors() - before
+    # A child that had it would keep the mount alive, and hanging, after this process is gone.
+    os.set_inheritable(descriptor, False)  # noqa: FBT003
+    filesystem = operations.filesystem
+    invalidator = Invalidator(Channel(descriptor), filesystem.known.__contains__, threads=WAITING_MAX + 1)
+    invalidator.start()
+    try:
+        yield Kernel(operations, invalidator)
+    finally:
+        invalidator.stop(NOTIFIED_S)
+        llfuse.close()
+
+
+def _fuse_descriptors() -> set[int]:
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.readlink() == FUSE_DEVICE:
+                found.add(int(entry.name))
+    return found
+
+
+def _answer_requests(site: Site, mountpoint: Path, report: Report, said: dict[str, Any]) -> None:
+    ended = threading.Event()
+    waiting = threading.Thread(
+        target=_end_at_signal,
+        args=(site, mountpoint, report, said, ended),
+        name="signals",
+        daemon=True,
+    )
+    waiting.start()
+    profile_path = os.environ.get("ELMER_PROFILE")
+    try:
+        if profile_path is None:
+            llfuse.main(workers=WORKERS)
+        else:
+            _run_profiled(profile_path)
+    finally:
+        ended.set()
+
+
+def _run_profiled(path: str) -> None:
+    """Write where the time went, by function, to a file for pstats.
+
+    With one worker, the main thread: cProfile sees a single one.
+    """
+    profile = cProfile.Profile()
+    try:
+        profile.runcall(llfuse.main, workers=1)
+    finally:
+        profile.dump_stats(path)
+
+
+def _end_at_signal(
+    site: Site, mountpoint: Path, report: Report, said: dict[str, Any], ended: threading.Event
+) -> None:
+    mountpoint.stat()  # waits until the first request is answered
+    log.info("%s is mounted on %s, listens on %s", *said.values())
+    report.ready(said)
+    number = signal.sigwait(SIGNALS)
+    log.info("%s came: stopping", signal.Signals(number).name)
+    site.stop_talking()
+    kernel, site.local.kernel = site.local.kernel, None
+    if kernel is not None:
+        # While workers answer: a notification may wait for a request, and without an answer for ever.
+        kernel.invalidator.stop(NOTIFIED_S)
+    try:
+        mounts.unmount(mountpoint)
+    except OSError as error:
+        log.info("%s is in use (%s): ending all the same", mountpoint, error.strerror)
+        _end_loop(mountpoint, ended)
+
+
+def _end_loop(mountpoint: Path, ended: threading.Event) -> None:
+    """Have llfuse's loop end, by the signal that it reacts to.
+
+    The signal is blocked elsewhere, so it comes here and only sets a flag.  The workers look at it
+    after the next request, of which this makes some.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    while not ended.wait(TOUCH_S):
+        with contextlib.suppress(OSError):
+            os.statvfs(mountpoint)

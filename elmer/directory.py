@@ -1,0 +1,138 @@
+"""The store directory of a replica: what lies where, and which process has it.
+
+    rows/          the store itself (elmer.rocks)
+    config.json    what a person set (elmer.config); `init` writes it last, so it marks a whole store
+    daemon.lock    locked by the process that works with the store; says which that is
+    control.sock   where the daemon takes commands (elmer.control)
+    elmer.log      what a daemon in the background says, elmer.log.1 ... before that
+
+The lock (an open file description lock, fcntl(2): it can be asked for without being taken) goes
+with its process, however that ends.  Its text is for people: it is written after the lock was
+taken, so for an instant it can be that of the holder before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from elmer.exits import CommandError, ExitStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDirectory:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def rows(self) -> Path:
+        return self.path / "rows"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "daemon.lock"
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "control.sock"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "elmer.log"
+
+    def is_store(self) -> bool:
+        return self.config.is_file()
+
+    def check_is_store(self) -> None:
+        """Raises CommandError (USAGE) where there is no store, or half of one."""
+        if self.is_store():
+            return
+        if self.rows.exists():
+            raise CommandError(
+                f"{self.path}: an init or join was cut short here; remove it and do it again",
+                ExitStatus.USAGE,
+            )
+        if self.path.exists():
+            raise CommandError(f"{self.path} is not a store (see `elmer init`)", ExitStatus.USAGE)
+        raise CommandError(f"{self.path} does not exist", ExitStatus.USAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that has a store: for which command, mounted where."""
+
+    pid: int
+    command: str
+    mountpoint: str | None = None
+
+    def __str__(self) -> str:
+        where = f" at {self.mountpoint}" if self.mountpoint else ""
+        return f"`elmer {self.command}`{where}, process {self.pid}"
+
+
+@contextmanager
+def held(directory: StoreDirectory, command: str, mountpoint: str | None = None) -> Iterator[None]:
+    """Have the store for oneself.
+
+    Raises CommandError (STORE) where another process has it.
+    """
+    descriptor = os.open(directory.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
+        except BlockingIOError as error:
+            raise _in_use(directory, _read_holder(descriptor)) from error
+        holder = {"pid": os.getpid(), "command": command, "mountpoint": mountpoint}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def find_holder(directory: StoreDirectory) -> Holder | None:
+    """Return which process has the store, or None if nobody has."""
+    try:
+        descriptor = os.open(directory.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK))
+        return None if found == _flock(fcntl.F_UNLCK) else _read_holder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(kind: int) -> bytes:
+    """Return a struct flock (fcntl(2)) for the whole file, as 64-bit Linux lays it out."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+
+
+def _read_holder(descriptor: int) -> Holder:
+    try:
+        return Holder(**json.loads(os.pread(descriptor, 8192, 0)))
+    except (ValueError, TypeError):  # it has not written it yet
+        return Holder(0, "?")
+
+
+def _in_use(directory: StoreDirectory, holder: Holder) -> CommandError:
+    return CommandError(f"{directory.path} is in use by {holder}", ExitStatus.STORE)
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """Yield a name of `path` that fits into a socket address, which holds 107 bytes (unix(7))."""
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,386 @@
+"""llfuse requests to calls on `translation`, and OSError to FUSEError.  Nothing more.
+
+What a request means is decided in `translation`, so no handler here has an `if` on file system
+state.  What is decided here concerns the kernel: what it may cache, and for how long (for ever: it
+is told of every change, elmer.invalidate), and which options it is mounted with.
+
+Threads: llfuse calls every handler with its global lock held, and the daemon's other threads take
+the same lock (`llfuse.lock`) around each call into `translation`.  That is the only lock; nothing
+below this module locks.  It is released in a handler for two things that take long: an fsync, and
+the wait for blocks that are not here.  See docs/concurrency.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import llfuse
+
+from replication.hub import BlocksUnavailableError
+from translation.filesystem import Attributes, BlocksMissing, Caller, FileSystem
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WORKERS = 4
+# How many requests may wait for blocks at a time: one worker is left for all the others.
+WAITING_MAX = WORKERS - 1
+# How long a request stands in line to be one of them, and keeps that last worker.
+TURN_S = 2.0
+BLOCKS_S = 30.0
+
+FOR_EVER_S = 1e6
+NAME_BYTES_MAX = 255
+# What programs take as the size of their buffers: as much as one request carries.
+IO_SIZE_BYTES = 128 << 10
+CAPABILITY = b"security.capability"
+ACL_PREFIX = b"system.posix_acl_"
+CAPABILITY_ANSWERS_MAX = 10_000
+
+
+class Fetch(Protocol):
+    def __call__(self, hashes: Sequence[bytes]) -> Future[Any]:
+        """Ask the peers for blocks; the future ends when they are here, or fails."""
+
+
+def mount_options(source: str, *, for_all_users: bool) -> set[str]:
+    options = {
+        f"fsname={source}",
+        "subtype=elmer",
+        "default_permissions",
+        "big_writes",
+        "max_background=64",
+    }
+    return options | {"allow_other"} if for_all_users else options
+
+
+def request(
+    handler: Callable[Concatenate[Operations, P], R],
+) -> Callable[Concatenate[Operations, P], R]:
+    """Turn a handler's OSError into the errno that the kernel wants.
+
+    Where blocks are missing the handler is called again once they are here: until then it has
+    changed nothing.  Any other exception is a bug of ours: logged with its traceback and answered
+    with EIO.  Left to llfuse it would end the main loop, and the mount with it.
+    """
+
+    @functools.wraps(handler)
+    def answered(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
+        while True:
+            try:
+                return handler(self, *args, **kwargs)
+            except BlocksMissing as missing:
+                self.wait_for_blocks(missing.hashes)
+            except OSError as error:
+                raise llfuse.FUSEError(error.errno or errno.EIO) from error
+            except llfuse.FUSEError:
+                raise
+            except Exception as error:
+                log.exception("%s failed", handler.__name__)
+                raise llfuse.FUSEError(errno.EIO) from error
+
+    return answered
+
+
+def change(
+    handler: Callable[Concatenate[Operations, P], R],
+) -> Callable[Concatenate[Operations, P], R]:
+    """A request that changes something: EROFS where this replica must not."""
+
+    @functools.wraps(handler)
+    def answered(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.is_frozen:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return handler(self, *args, **kwargs)
+
+    return request(answered)
+
+
+class Operations(llfuse.Operations):
+    """`sync` makes durable what was committed, `fetch` asks the peers for blocks."""
+
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        store_directory: str,
+        sync: Callable[[], None],
+        fetch: Fetch,
+    ) -> None:
+        super().__init__()
+        self.filesystem = filesystem
+        self.store_directory = store_directory
+        self.sync = sync
+        self.fetch = fetch
+        self.waiting = threading.BoundedSemaphore(WAITING_MAX)
+        self.without_capability: set[int] = set()  # inodes
+        self.is_frozen = False
+
+    def freeze(self) -> None:
+        """Refuse all changes from now on (EROFS); what was written before stays."""
+        self.is_frozen = True
+
+    def wait_for_blocks(self, hashes: Sequence[bytes]) -> None:
+        """Return when these blocks are here.  Raises FUSEError (EIO) where no peer gives them."""
+        with llfuse.lock_released:
+            if not self.waiting.acquire(timeout=TURN_S):
+                raise llfuse.FUSEError(errno.EIO)
+            try:
+                self.fetch(hashes).result(BLOCKS_S)
+            except (BlocksUnavailableError, TimeoutError) as error:
+                log.warning("no peer gives %d blocks that are read: %s", len(hashes), error)
+                raise llfuse.FUSEError(errno.EIO) from error
+            finally:
+                self.waiting.release()
+
+    @request
+    def lookup(self, parent: int, name: bytes, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:
+        try:
+            return _entry(self.filesystem.lookup(parent, name))
+        except FileNotFoundError:
+            return _absent()
+
+    @request
+    def forget(self, lookups: Sequence[tuple[int, int]]) -> None:
+        for ino, count in lookups:
+            self.filesystem.forget(ino, count)
+
+    @request
+    def getattr(self, ino: int, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:
+        return _entry(self.filesystem.getattr(ino))
+
+    @change
+    def setattr(
+        self,
+        ino: int,
+        attr: llfuse.EntryAttributes,
+        fields: llfuse.SetattrFields,
+        fh: int | None,
+        ctx: llfuse.RequestContext,
+    ) -> llfuse.EntryAttributes:
+        changed = self.filesystem.setattr(
+            ino,
+            mode=attr.st_mode & 0o7777 if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            fh=fh,
+        )
+        return _entry(changed)
+
+    @request
+    def readlink(self, ino: int, ctx: llfuse.RequestContext) -> bytes:
+        return self.filesystem.readlink(ino)
+
+    @change
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, ctx: llfuse.RequestContext
+    ) -> llfuse.EntryAttributes:
+        return _entry(self.filesystem.mknod(parent, name, mode, rdev, _caller(ctx)))
+
+    @change
+    def mkdir(
+        self, parent: int, name: bytes, mode: int, ctx: llfuse.RequestContext
+    ) -> llfuse.EntryAttributes:
+        return _entry(self.filesystem.mkdir(parent, name, mode, _caller(ctx)))
+
+    @change
+    def symlink(
+        self, parent: int, name: bytes, target: bytes, ctx: llfuse.RequestContext
+    ) -> llfuse.EntryAttributes:
+        return _entry(self.filesystem.symlink(parent, name, target, _caller(ctx)))
+
+    @change
+    def link(self, ino: int, parent: int, name: bytes, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:
+        return _entry(self.filesystem.link(ino, parent, name))
+
+    @change
+    def unlink(self, parent: int, name: bytes, ctx: llfuse.RequestContext) -> None:
+        self.filesystem.unlink(parent, name)
+
+    @change
+    def rmdir(self, parent: int, name: bytes, ctx: llfuse.RequestContext) -> None:
+        self.filesystem.rmdir(parent, name)
+
+    @change
+    def rename(
+        self,
+        parent: int,
+        name: bytes,
+        new_parent: int,
+        new_name: bytes,
+        ctx: llfuse.RequestContext,
+    ) -> None:
+        self.filesystem.rename(parent, name, new_parent, new_name)
+
+    @change
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: llfuse.RequestContext
+    ) -> tuple[int, llfuse.EntryAttributes]:
+        # SUBTLE: without O_EXCL this comes for names that exist too, where the kernel has them as
+        # absent in its cache; it is then an open, and O_TRUNC is in the flags.
+        fh, attributes = self.filesystem.create(parent, name, mode, flags, _caller(ctx))
+        return fh, _entry(attributes)
+
+    @request
+    def open(self, ino: int, flags: int, ctx: llfuse.RequestContext) -> int:
+        return self.filesystem.open(ino, flags)
+
+    @request
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        return self.filesystem.read(fh, offset, size)
+
+    @change
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        return self.filesystem.write(fh, offset, data)
+
+    @request
+    def flush(self, fh: int) -> None:
+        self.filesystem.flush(fh)
+
+    @request
+    def fsync(self, fh: int, datasync: bool) -> None:  # noqa: FBT001  (llfuse passes it by position)
+        self.filesystem.fsync(fh)
+        with llfuse.lock_released:
+            self.sync()
+
+    @request
+    def release(self, fh: int) -> None:
+        self.filesystem.release(fh)
+
+    @request
+    def opendir(self, ino: int, ctx: llfuse.RequestContext) -> int:
+        return self.filesystem.opendir(ino)
+
+    def readdir(self, fh: int, offset: int) -> Iterator[tuple[bytes, llfuse.EntryAttributes, int]]:
+        entries = self._entries_from(fh, offset)
+        while (entry := self._next_entry(entries)) is not None:
+            yield entry
+
+    @request
+    def releasedir(self, fh: int) -> None:
+        self.filesystem.releasedir(fh)
+
+    @request
+    def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: FBT001  (as fsync)
+        with llfuse.lock_released:
+            self.sync()
+
+    @request
+    def statfs(self, ctx: llfuse.RequestContext) -> llfuse.StatvfsData:
+        return _statfs(os.statvfs(self.store_directory))
+
+    @request
+    def getxattr(
+        self,
+        ino: int,
+        name: bytes,
+        ctx: llfuse.RequestContext | None = None,  # setxattr of llfuse calls this without
+    ) -> bytes:
+        if name == CAPABILITY:
+            return self._capability(ino)
+        _refuse_acl(name)
+        return self.filesystem.getxattr(ino, name)
+
+    @change
+    def setxattr(self, ino: int, name: bytes, value: bytes, ctx: llfuse.RequestContext | None = None) -> None:
+        _refuse_acl(name)
+        self.without_capability.discard(ino)
+        self.filesystem.setxattr(ino, name, value)
+
+    @request
+    def listxattr(self, ino: int, ctx: llfuse.RequestContext) -> list[bytes]:
+        return self.filesystem.listxattr(ino)
+
+    @change
+    def removexattr(self, ino: int, name: bytes, ctx: llfuse.RequestContext) -> None:
+        _refuse_acl(name)
+        self.filesystem.removexattr(ino, name)
+
+    def stacktrace(self) -> None:
+        """Not for whoever may write an attribute of the root."""
+
+    @request
+    def _entries_from(self, fh: int, offset: int) -> Iterator[tuple[bytes, Attributes, int]]:
+        return self.filesystem.readdir(fh, offset)
+
+    @request
+    def _next_entry(
+        self, entries: Iterator[tuple[bytes, Attributes, int]]
+    ) -> tuple[bytes, llfuse.EntryAttributes, int] | None:
+        found = next(entries, None)
+        if found is None:
+            return None
+        name, attributes, next_offset = found
+        entry = llfuse.EntryAttributes()
+        entry.st_ino, entry.st_mode = attributes.ino, attributes.mode
+        return name, entry, next_offset
+
+    def _capability(self, ino: int) -> bytes:
+        """Answer what the kernel asks before every write(2): seldom is there one."""
+        if ino in self.without_capability:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        try:
+            return self.filesystem.getxattr(ino, CAPABILITY)
+        except OSError as error:
+            if error.errno == errno.ENODATA:
+                if len(self.without_capability) >= CAPABILITY_ANSWERS_MAX:
+                    self.without_capability.clear()
+                self.without_capability.add(ino)
+            raise
+
+
+def _caller(ctx: llfuse.RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid)
+
+
+def _entry(attributes: Attributes) -> llfuse.EntryAttributes:
+    entry = llfuse.EntryAttributes()
+    entry.st_ino = attributes.ino
+    entry.st_mode = attributes.mode
+    entry.st_nlink = attributes.nlink
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_rdev = attributes.rdev
+    entry.st_size = attributes.size
+    entry.st_blocks = (attributes.size + 511) // 512
+    entry.st_blksize = IO_SIZE_BYTES
+    entry.st_atime_ns = attributes.atime_ns
+    entry.st_mtime_ns = attributes.mtime_ns
+    entry.st_ctime_ns = attributes.ctime_ns
+    entry.entry_timeout = FOR_EVER_S
+    entry.attr_timeout = FOR_EVER_S
+    return entry
+
+
+def _absent() -> llfuse.EntryAttributes:
+    """Return what the kernel keeps as "there is no such name" (fuse_lowlevel.h: ino 0)."""
+    entry = llfuse.EntryAttributes()
+    entry.st_ino = 0
+    entry.entry_timeout = FOR_EVER_S
+    return entry
+
+
+def _statfs(disk: os.statvfs_result) -> llfuse.StatvfsData:
+    data = llfuse.StatvfsData()
+    data.f_bsize, data.f_frsize = disk.f_bsize, disk.f_frsize
+    data.f_blocks, data.f_bfree, data.f_bavail = disk.f_blocks, disk.f_bfree, disk.f_bavail
+    data.f_files, data.f_ffree, data.f_favail = disk.f_files, disk.f_ffree, disk.f_favail
+    data.f_namemax = NAME_BYTES_MAX
+    return data
+
+
+def _refuse_acl(name: bytes) -> None:
+    """Access control lists could be stored, but protocol 7.19 would not enforce them."""
+    if name.startswith(ACL_PREFIX):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

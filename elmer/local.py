@@ -1,0 +1,121 @@
+"""This replica as replication sees it: `Local` on a `Replica`, under the one lock.
+
+Every hold is short, and after one that was not, the lock stays free for a while: it is not fair,
+and a thread that takes it again at once starves the requests of programs.
+
+A merge is told to the kernel before `receive` returns, so a peer that hears how far this replica is
+can rely on what programs here see.  Only for a bounded time, though: to drop a file's pages may
+have to wait for a read that waits for a block, which arrives by this very thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from crdt.causality import ReplicaId, VersionVector
+from crdt.codec import CodecError
+from crdt.view import Changes
+from elmer.kernel import Kernel
+from replication.local import Arrivals, PeerError
+from translation.replica import Replica, UnknownPeer
+
+LONG_HOLD_S = 0.0002
+FREE_S = 0.001
+KERNEL_S = 1.0
+
+
+class LockedReplica:
+    def __init__(self, replica: Replica, lock: AbstractContextManager[Any]) -> None:
+        self._replica = replica
+        self._lock = lock
+        self.kernel: Kernel | None = None  # while something is mounted
+        self._free_until_s = 0.0
+
+    @property
+    def replica(self) -> ReplicaId:
+        return self._replica.replica
+
+    @property
+    def name(self) -> str:
+        return self._replica.name
+
+    @property
+    def store_id(self) -> bytes:
+        return self._replica.store_id
+
+    @property
+    def volume_id(self) -> bytes:
+        return self._replica.volume.volume_id
+
+    @property
+    def secret(self) -> bytes:
+        return self._replica.volume.secret
+
+    def vector(self) -> VersionVector:
+        return self._replica.vector()
+
+    def durable_end(self) -> int:
+        return self._replica.durable_end()
+
+    def arrivals(self, start: int, seen: VersionVector, bytes_max: int) -> Arrivals:
+        with self._held():
+            return Arrivals(*self._replica.arrivals(start, seen, bytes_max))
+
+    def receive(self, commits: Sequence[bytes], vector: VersionVector, peer: bytes, cursor: int) -> None:
+        if self.kernel is not None:
+            self.kernel.write_back(commits, KERNEL_S)
+        with self._held():
+            try:
+                self._replica.receive(commits, vector, peer, cursor)
+            except CodecError as error:
+                raise PeerError(str(error)) from error
+            changes = self._replica.take_changes()
+        self._tell(changes)
+
+    def cursor(self, peer: bytes) -> int:
+        with self._held():
+            return self._replica.cursor(peer)
+
+    def wanted(self, limit: int, first: Sequence[bytes] = ()) -> list[bytes]:
+        with self._held():
+            return self._replica.wanted(limit, first)
+
+    def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
+        # Without the lock: a block never changes, and reading many takes long.
+        return self._replica.blocks(hashes)
+
+    def add_blocks(self, blocks: Sequence[bytes]) -> None:
+        with self._held():
+            self._replica.add_blocks(blocks)
+            changes = self._replica.take_changes()
+        self._tell(changes)
+
+    def check_peer(self, replica: ReplicaId, name: str, store_id: bytes) -> None:
+        with self._held():
+            try:
+                self._replica.check_peer(replica, name, store_id)
+            except UnknownPeer as error:
+                raise PeerError(str(error)) from error
+
+    def sync(self) -> None:
+        self._replica.sync()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        wait_s = self._free_until_s - time.monotonic()
+        if wait_s > 0:
+            time.sleep(wait_s)
+        with self._lock:
+            taken_s = time.monotonic()
+            yield
+        freed_s = time.monotonic()
+        if freed_s - taken_s > LONG_HOLD_S:
+            self._free_until_s = freed_s + FREE_S
+
+    def _tell(self, changes: Changes) -> None:
+        if self.kernel is not None and changes:
+            self.kernel.tell(changes)
+            self.kernel.drain(KERNEL_S)

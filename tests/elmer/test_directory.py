@@ -1,0 +1,141 @@
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from elmer import config
+from elmer.config import Config
+from elmer.directory import StoreDirectory, find_holder, held, reachable
+from elmer.exits import CommandError, ExitStatus
+
+
+@pytest.fixture
+def directory(scratch: Path) -> StoreDirectory:
+    return StoreDirectory(scratch)
+
+
+def test_nobody_holds_a_store_at_first(directory):
+    assert find_holder(directory) is None
+
+
+def test_a_holder_is_found_with_what_it_does(directory):
+    with held(directory, "mount", "/mnt/photos"):
+        holder = find_holder(directory)
+        assert (holder.pid, holder.command, holder.mountpoint) == (os.getpid(), "mount", "/mnt/photos")
+    assert find_holder(directory) is None
+
+
+def test_a_store_is_held_once(directory):
+    with (
+        held(directory, "mount", "/mnt/photos"),
+        pytest.raises(
+            CommandError, match=f"in use by `elmer mount` at /mnt/photos.*{os.getpid()}"
+        ) as refused,
+        held(directory, "fsck"),
+    ):
+        pytest.fail("it was held twice")
+    assert refused.value.status == ExitStatus.STORE
+
+
+# Programs that get the directory as their argument.
+ASKING = """
+import sys
+from pathlib import Path
+from elmer.directory import StoreDirectory, find_holder
+
+print("asking", flush=True)
+while True:
+    find_holder(StoreDirectory(Path(sys.argv[1])))
+"""
+HOLDING = """
+import sys, time
+from pathlib import Path
+from elmer.directory import StoreDirectory, held
+
+with held(StoreDirectory(Path(sys.argv[1])), "serve"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def running(program: str, directory: StoreDirectory):
+    """Yield the process once it has said something; it is killed at the end."""
+    command = [sys.executable, "-c", program, str(directory.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def test_asking_who_holds_a_store_never_keeps_another_from_holding_it(directory):
+    with running(ASKING, directory):
+        for _ in range(500):
+            with held(directory, "status"):
+                pass
+
+
+def test_a_store_is_free_when_its_process_was_killed(directory):
+    with running(HOLDING, directory) as process:
+        assert find_holder(directory).pid == process.pid
+    assert find_holder(directory) is None
+
+
+def test_half_a_store_is_told_from_none(directory):
+    with pytest.raises(CommandError, match="is not a store"):
+        directory.check_is_store()
+    directory.rows.mkdir()
+    with pytest.raises(CommandError, match="cut short here"):
+        directory.check_is_store()
+    config.save(directory.config, Config())
+    directory.check_is_store()
+
+
+def test_a_long_path_fits_into_a_socket_address(directory):
+    deep = directory.path / ("d" * 200)
+    deep.mkdir()
+    with reachable(deep / "control.sock") as name:
+        assert len(name) < 108
+        Path(name).touch()
+    assert (deep / "control.sock").exists()
+
+
+def test_a_config_is_read_as_it_was_saved(directory):
+    saved = Config("0.0.0.0:1", "http://a:1", ("http://b:2", "http://c:3"), True, "why")
+    config.save(directory.config, saved)
+    assert config.load(directory.config) == saved
+    assert [path.name for path in directory.path.iterdir()] == ["config.json"]
+
+
+def test_what_is_advertised():
+    assert Config().advertised() == ()  # port 0 is nowhere yet
+    assert Config(listen="0.0.0.0:7400").advertised() == ()
+    assert Config(listen="127.0.0.1:7400").advertised() == ("http://127.0.0.1:7400",)
+    assert Config(listen="0.0.0.0:7400", url="http://a:1").advertised() == ("http://a:1",)
+
+
+def test_peers_are_kept_once_and_in_order():
+    peers = Config().with_peer("http://a:1").with_peer("http://b:1").with_peer("http://a:1")
+    assert peers.peers == ("http://a:1", "http://b:1")
+    assert peers.without_peer("http://a:1") == replace(peers, peers=("http://b:1",))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "peers": 3}'])
+def test_a_damaged_config_is_refused(directory, text):
+    directory.config.write_text(text)
+    with pytest.raises(CommandError, match="is damaged") as refused:
+        config.load(directory.config)
+    assert refused.value.status == ExitStatus.STORE
+
+
+def test_a_config_of_a_newer_format_is_refused(directory):
+    directory.config.write_text(json.dumps({"format": 2, "anything": 1}))
+    with pytest.raises(CommandError, match="of format 2, this elmer knows 1: use a newer elmer"):
+        config.load(directory.config)
