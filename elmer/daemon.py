@@ -167,8 +167,12 @@ def _controlled(site: Site, command: str, mountpoint: Path | None) -> Iterator[N
 
 
 @contextlib.contextmanager
-def mounted(operations: Operations, directory: StoreDirectory, mountpoint: Path) -> Iterator[Kernel]:
-    options = mount_options(mounts.source_of(directory.path), for_all_users=os.geteuid() == 0)
+def mounted(operations: Operations, store: Path, mountpoint: Path) -> Iterator[Kernel]:
+    """Have the kernel send its requests meanwhile; llfuse.main answers them.
+
+    Raises CommandError (MOUNT) where the system refuses.
+    """
+    options = mount_options(mounts.source_of(store), for_all_users=os.geteuid() == 0)
     before = _fuse_descriptors()
     try:
         llfuse.init(operations, str(mountpoint), options)
