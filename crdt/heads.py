@@ -31,8 +31,9 @@ def waiting_key(ino: Ino, block_hash: bytes) -> bytes:
 class Heads:
     """Applies the versions of one batch of commits.  `touched`: inodes whose heads changed."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, held: frozenset[Ref] = frozenset()) -> None:
         self.state = state
+        self.held = held  # heads that open files here go on from: what they showed must stay
         self.touched: set[Ino] = set()
         # Blocks that may be missing: owner -> (map_ino, map) -> index -> hash.
         self.doubtful: dict[Ino, dict[tuple[Ino, int], dict[int, bytes]]] = {}
@@ -169,15 +170,12 @@ class Heads:
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
         missing = not here and self._any_missing(version)
+        kept = missing or (not here and old.ref in self.held)
         before = old.before if old.before is not None and old.before.size else None
         map_id = old.map
-        if missing and before is None and old.before is None and old.size:
+        if kept and before is None and old.before is None and (old.size or not missing):
             before = old
-            if old.map and version.inline is None:
-                WritableMap(self.state, map_ino, old.map).copy_to(version.version)
-                map_id = version.version
-            elif version.inline is not None:
-                map_id = NO_MAP
+            map_id = self._copy_of(old, map_ino, version)
         elif version.inline is not None and before is not None:
             self._drop_map(before, keep=old)
             before = None
@@ -186,6 +184,13 @@ class Heads:
         if missing:
             self._doubt(inode.ino, map_ino, map_id, dict(version.changed))
         return new._replace(map=map_id, map_ino=map_ino, before=before)
+
+    def _copy_of(self, old: Head, map_ino: Ino, version: Version) -> int:
+        """A map for the new version, where the old head keeps its own."""
+        if not old.map or version.inline is not None:
+            return NO_MAP
+        WritableMap(self.state, map_ino, old.map).copy_to(version.version)
+        return int(version.version)
 
     def _keep_undo(self, ref: Ref, undo: bytes) -> None:
         """Keep what takes the map back to the parent's; nothing where the parent has none."""
@@ -306,16 +311,18 @@ class Heads:
         return bool(waiting)
 
     def complete(self, ino: Ino) -> bool:
-        """Where no block of a file is waited for any more, show its newest content."""
+        """Where no block of a file is waited for any more, and no open file goes on from what it showed,
+        show its newest content.  Returns whether that is another one."""
         prefix = b"P" + ino.to_bytes(8, "big")
         if any(True for _ in self.state.scan(prefix, prefix_end(prefix))):
             return False
         inode = self.state.edit(ino)
-        for head in inode.heads:
-            if head.before is not None:
-                self._drop_map(head.before, keep=head)
-        inode.heads = [head._replace(before=None) for head in inode.heads]
-        return True
+        done = [h for h in inode.heads if h.before is not None and h.before.ref not in self.held]
+        for head in done:
+            assert head.before is not None
+            self._drop_map(head.before, keep=head)
+        inode.heads = [head._replace(before=None) if head in done else head for head in inode.heads]
+        return bool(done)
 
     def _drop_map(self, head: Head, keep: Head) -> None:
         if head.map and (head.map, head.map_ino) != (keep.map, keep.map_ino):

@@ -223,18 +223,18 @@ class Inode:
             bits = values[0].fact.value
             for other in values[1:]:
                 bits &= other.fact.value
-            set_at = max(value.hlc for value in values)
+            set_by = {value.dot for value in values}
         else:
             bits = self.births[0].fact.mode
             for birth in self.births[1:]:
                 bits &= birth.fact.mode
-            set_at = self.births[0].hlc
+            set_by = {birth.dot for birth in self.births}
         if bits & 0o6000 and not self.is_directory:
             owners = self.registers.get(Field.UID, []) + self.registers.get(Field.GID, [])
             contexts = [value.fact.context for value in values or ()]
             for owner in owners:
                 seen = any(covers(context, owner.dot) for context in contexts)
-                if not seen and owner.hlc != set_at:
+                if not seen and owner.dot not in set_by:
                     return bits & ~0o6000
         return bits
 

@@ -148,7 +148,7 @@ class State:
 
     def version(self, ref: Ref) -> StoredVersion | None:
         """Return a version; None for the empty one that a file is born with, and for unknown ones."""
-        if ref[0] == ref[1]:
+        if int(ref[0]) == ref[1]:
             return None
         found = self._new_versions.get(ref) or self._versions.get(ref)
         if found is None:

@@ -70,11 +70,11 @@ class Changes:
 class Transaction:
     """One batch; ends with `finish`, then `State.commit`, then `done`."""
 
-    def __init__(self, state: State, view: View, *, here: bool) -> None:
+    def __init__(self, state: State, view: View, *, here: bool, held: frozenset[Ref] = frozenset()) -> None:
         self.state = state
         self.view = view
         self.here = here  # made on this replica: the kernel knows, and the blocks are here
-        self.heads = Heads(state)
+        self.heads = Heads(state, held)
         self.moves: list[Stamped[Placement]] = []
         self.files: set[Ino] = set()
         self.directories: set[Ino] = set()
@@ -150,7 +150,7 @@ class Transaction:
 
     def _add_birth(self, new: Stamped[Fact], birth: Birth) -> bytes:
         known = None if birth.claims is None else self.state.inode(birth.ino)
-        if birth.claims is None and birth.ino != new.dot:
+        if birth.claims is None and int(birth.ino) != new.dot:
             raise LookupError(f"the inode {birth.ino} is not numbered by its commit {new.dot}")
         if known is not None:
             self.state.edit(birth.ino).add_birth(new)  # type: ignore[arg-type]

@@ -85,12 +85,26 @@ class ContentBase:
         inode = state.inode(owner_of(state, head))
         if inode is None:
             return None
-        for candidate in (*inode.heads, *(head for head, _ in inode.settled)):
+        candidates = (*inode.heads, *(settled for settled, _ in inode.settled))
+        for candidate in candidates:
             if candidate.ref == head:
                 return self._shown(inode.ino, candidate)
             if candidate.before is not None and candidate.before.ref == head:
                 return self._shown(inode.ino, candidate.before)
+        for candidate in candidates:
+            if self._went_on_here(candidate.ref, head):
+                return self._shown(inode.ino, candidate)
         return None
+
+    def _went_on_here(self, ref: Ref, head: Ref) -> bool:
+        """Did the branch go on from `head` by choices and renames alone, which leave the content?"""
+        state = self.replica.state
+        while ref != head:
+            stored = state.version(ref)
+            if stored is None or not (stored.fact.settles or stored.fact.lineage is not None):
+                return False
+            ref = stored.fact.parents[0]
+        return True
 
     def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:
         moment = self.replica.begin()
@@ -121,6 +135,7 @@ class FileSystem:
         self.attributes = AttributeRequests(replica, self.content)
         self.base.requests = self.attributes
         self.names.held = self._held
+        replica.held = self._held_heads
         self.listing = Listing(replica, self.attributes)
         self.handles: dict[int, Handle] = {}
         self.next_handle = 1
@@ -130,6 +145,10 @@ class FileSystem:
     def _held(self, ino: Ino) -> Ref | None:
         shown = self.content.held(ino)
         return None if shown is None else shown.head
+
+    def _held_heads(self) -> frozenset[Ref]:
+        sessions = self.content.sessions
+        return frozenset([session.base.head for session in sessions.values()]) if sessions else frozenset()
 
     # -- look-ups ----------------------------------------------------------------------------------
 
@@ -302,7 +321,24 @@ class FileSystem:
 
     def release(self, fh: int) -> None:
         handle = self.handles.pop(fh)
-        self.content.close(handle.ino, handle.flags)
+        held = None
+        try:
+            if handle.writes:
+                self.content.flush(handle.ino)
+            held = self._held(handle.ino)
+        finally:
+            self.content.close(handle.ino, handle.flags)
+        if held is not None and self._held(handle.ino) is None:
+            self._session_ended(handle.ino, held)
+
+    def _session_ended(self, ino: Ino, held: Ref) -> None:
+        """The file shows its own branch no more, but what the view shows."""
+        inode = self.replica.state.inode(owner_of(self.replica.state, held))
+        if inode is not None and any(head.before is not None for head in inode.heads):
+            self.replica.show_newest(inode.ino)
+        shown = self.attributes.target(ino).head
+        if shown is not None and shown.here.ref != held:
+            self.replica.note_content(ino)
 
     # -- directories -------------------------------------------------------------------------------
 

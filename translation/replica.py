@@ -88,6 +88,7 @@ class Replica:
         self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
         self._changes = Changes()
         self.on_commit: Callable[[], None] | None = None
+        self.held: Callable[[], frozenset[Ref]] = frozenset  # heads that open files here go on from
 
     @staticmethod
     def create(
@@ -182,7 +183,7 @@ class Replica:
         try:
             for key, value in (rows or {}).items():
                 state.put(key, value)
-            transaction = Transaction(state, self.view, here=True)
+            transaction = Transaction(state, self.view, here=True, held=self.held())
             commit = Commit(moment.dot, moment.hlc, moment.wall_ns, tuple(facts))
             keys = transaction.apply(commit)
             changes = transaction.finish()
@@ -312,7 +313,7 @@ class Replica:
         new = [commit for commit in map(decode_commit, commits) if commit.dot not in self._vector]
         state, hlc, seen = self.state, self.latest_hlc, self._vector
         try:
-            transaction = Transaction(state, self.view, here=False)
+            transaction = Transaction(state, self.view, here=False, held=self.held())
             for at, commit in enumerate(new, self.arrival_end):
                 self._check_commit(commit, seen, vector)
                 self._put_arrival(at, commit, transaction.apply(commit))
@@ -368,7 +369,7 @@ class Replica:
 
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
         """Store blocks that were asked for; files that waited for the last of them show their content."""
-        heads = Heads(self.state)
+        heads = Heads(self.state, self.held())
         try:
             for block in blocks:
                 heads.arrived(hash_of(block), block)
@@ -380,6 +381,23 @@ class Replica:
         for ino in complete:
             self._changes.inode(ino, content=True)
             self._note_branches(ino)
+
+    def show_newest(self, ino: Ino) -> None:
+        """Nothing here goes on from what this file showed any more: show what came meanwhile."""
+        heads = Heads(self.state, self.held())
+        try:
+            changed = heads.complete(ino)
+            self.state.commit()
+        except BaseException:
+            self.state.rollback()
+            raise
+        if changed:
+            self._changes.inode(ino, content=True)
+            self._note_branches(ino)
+
+    def note_content(self, ino: Ino) -> None:
+        """What the kernel has of this content is not what the file shows now."""
+        self._changes.inode(ino, content=True)
 
     def _note_branches(self, ino: int) -> None:
         inode = self.state.inode(Ino(ino))

@@ -1,0 +1,203 @@
+"""Replicas in one thread, used as a person at a prompt would: paths and results as strings.
+
+A replica here is the production `FileSystem` over a store in memory; `hear` is a pull without a network,
+with the blocks that it lacks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+
+from crdt.causality import ReplicaId
+from crdt.store import MemoryStore
+from translation.filesystem import Attributes, Caller, FileSystem
+from translation.fsck import check
+from translation.replica import Replica, Volume
+
+VOLUME = Volume(b"v" * 16, b"s" * 32, b"k" * 32)
+START_NS = 1_800_000_000_000_000_000
+STEP_NS = 1_000_000
+CALLER = Caller(0, 0)
+
+
+class World:
+    """The time that all clocks tell, each with its skew."""
+
+    def __init__(self) -> None:
+        self.ticks = itertools.count(1)
+        self.now_ns = START_NS
+
+    def tick(self) -> None:
+        self.now_ns = START_NS + next(self.ticks) * STEP_NS
+
+
+class Shell:
+    def __init__(self, world: World, number: int, skew: int, members: list[object]) -> None:
+        self.world, self.skew = world, skew
+        self.store = MemoryStore()
+        name = "ABCDEFGH"[number - 1]
+        Replica.create(
+            self.store, VOLUME, ReplicaId(number), name, bytes([number]) * 16, self.now_ns(), members
+        )
+        self.open()
+
+    def open(self) -> None:
+        """Start the replica from its store."""
+        self.fs = FileSystem(Replica(self.store, self.now_ns))
+
+    def now_ns(self) -> int:
+        return self.world.now_ns + self.skew * STEP_NS
+
+    @property
+    def replica(self) -> Replica:
+        return self.fs.replica
+
+    # -- what a person does ------------------------------------------------------------------------
+
+    def at(self, path: str) -> tuple[int, bytes]:
+        *above, name = os.fsencode(path).split(b"/")
+        ino = 1
+        for part in above:
+            ino = self.fs.lookup(ino, part).ino
+        return ino, name
+
+    def stat(self, path: str) -> Attributes:
+        return self.fs.lookup(*self.at(path)) if path else self.fs.getattr(1)
+
+    def _act(self) -> None:
+        self.world.tick()
+
+    def mkdir(self, path: str, uid: int = 0) -> None:
+        self._act()
+        self.fs.mkdir(*self.at(path), 0o755, Caller(uid, uid))
+
+    def create(self, path: str, mode: int = 0o644) -> None:
+        self._act()
+        fh, _ = self.fs.create(*self.at(path), mode, os.O_WRONLY | os.O_EXCL, CALLER)
+        self.fs.release(fh)
+
+    def open_file(self, path: str, flags: int = os.O_RDWR) -> int:
+        return self.fs.open(self.stat(path).ino, flags)
+
+    def close(self, fh: int) -> None:
+        self._act()
+        self.fs.flush(fh)
+        self.fs.release(fh)
+
+    def write(self, path: str, text: str | bytes) -> None:
+        """Replace the content, making the file where there is none."""
+        data = text.encode() if isinstance(text, str) else text
+        self._act()
+        fh, attributes = self.fs.create(*self.at(path), 0o644, os.O_WRONLY | os.O_TRUNC, CALLER)
+        if attributes.size:
+            self.fs.setattr(attributes.ino, size=0)
+        self.fs.write(fh, 0, data)
+        self.close(fh)
+
+    def append(self, path: str, text: str) -> None:
+        fh = self.open_file(path, os.O_WRONLY | os.O_APPEND)
+        self._act()
+        self.fs.write(fh, 0, text.encode())
+        self.close(fh)
+
+    def move(self, source: str, target: str) -> None:
+        self._act()
+        self.fs.rename(*self.at(source), *self.at(target))
+
+    def link(self, source: str, target: str) -> None:
+        self._act()
+        self.fs.link(self.stat(source).ino, *self.at(target))
+
+    def symlink(self, path: str, target: str) -> None:
+        self._act()
+        self.fs.symlink(*self.at(path), target.encode(), CALLER)
+
+    def remove(self, path: str) -> None:
+        self._act()
+        self.fs.unlink(*self.at(path))
+
+    def rmdir(self, path: str) -> None:
+        self._act()
+        self.fs.rmdir(*self.at(path))
+
+    def chmod(self, path: str, mode: int) -> None:
+        self._act()
+        self.fs.setattr(self.stat(path).ino, mode=mode)
+
+    def read(self, path: str) -> bytes:
+        attributes = self.stat(path)
+        fh = self.fs.open(attributes.ino, os.O_RDONLY)
+        data = self.fs.read(fh, 0, attributes.size + 1)
+        self.fs.release(fh)
+        return data
+
+    def list(self, ino: int = 1) -> list[tuple[bytes, Attributes]]:
+        fh = self.fs.opendir(ino)
+        found = [(name, attributes) for name, attributes, _ in self.fs.readdir(fh, 0)]
+        self.fs.releasedir(fh)
+        return found
+
+    # -- what is seen ------------------------------------------------------------------------------
+
+    @property
+    def shows(self) -> dict[str, str]:
+        """path -> content; of a directory 'dir', of a symlink '-> target'."""
+        found: dict[str, str] = {}
+        todo = [("", 1)]
+        while todo:
+            above, directory = todo.pop()
+            for name, listed in self.list(directory):
+                path = above + os.fsdecode(name)
+                attributes = self.fs.lookup(directory, name)
+                assert attributes.ino == listed.ino, path
+                if stat.S_ISDIR(attributes.mode):
+                    found[path] = "dir"
+                    todo.append((path + "/", attributes.ino))
+                elif stat.S_ISLNK(attributes.mode):
+                    found[path] = "-> " + self.fs.readlink(attributes.ino).decode()
+                else:
+                    found[path] = self.read(path).decode() if stat.S_ISREG(attributes.mode) else "special"
+        return dict(sorted(found.items()))
+
+    # -- peers -------------------------------------------------------------------------------------
+
+    def hear(self, *others: Shell, blocks: bool = True) -> None:
+        for other in others:
+            theirs = other.replica
+            theirs.sync()
+            new = theirs.arrivals(self.replica.cursor(theirs.store_id), self.replica.seen(), 1 << 30)
+            self.replica.receive(new.commits, new.vector, theirs.store_id, new.next)
+            if blocks:
+                self.fetch(other)
+
+    def fetch(self, other: Shell) -> None:
+        """Get the blocks that are not here, as far as the other one has them."""
+        found = other.replica.blocks(self.replica.wanted(1 << 20))
+        self.replica.add_blocks([block for block in found if block is not None])
+
+    def findings(self) -> list[object]:
+        return list(check(self.store))
+
+
+def shells(*skews: int) -> list[Shell]:
+    """One replica for each clock, A, B, C ...; a skew is how many steps a clock is ahead."""
+    world, made = World(), []
+    for number, skew in enumerate(skews, 1):
+        members = made[0].replica.members() if made else []
+        made.append(Shell(world, number, skew, members))
+    exchange(*made)
+    return made
+
+
+def exchange(*peers: Shell) -> dict[str, str]:
+    """All hear of all; return what they show, which must be one thing, and sound."""
+    for shell in peers * 2:
+        shell.hear(*(other for other in peers if other is not shell))
+    shown = [shell.shows for shell in peers]
+    assert all(one == shown[0] for one in shown), shown
+    assert len({shell.fs.digest() for shell in peers}) == 1
+    for shell in peers:
+        assert shell.findings() == []
+    return shown[0]
