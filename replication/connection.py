@@ -181,18 +181,26 @@ class Connection:
 
     async def run(self, session: Session, host: Host) -> None:
         """Carry the session until the connection ends, and raise why: one of ENDS."""
+        # No TaskGroup: in Python 3.11 it leaves the task that waits for it marked as cancelled, so that
+        # a later timeout ends that task, and it drops a cancellation where a child fails as well.
+        tasks = [
+            asyncio.create_task(work)
+            for work in (
+                self._read(session, host), self._write(session, host), self._beat(), self._watch()
+            )
+        ]  # fmt: skip
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(session, host))
-                group.create_task(self._write(session, host))
-                group.create_task(self._beat())
-                group.create_task(self._watch())
-        except ExceptionGroup as errors:
-            expected, others = errors.split(ENDS)
-            if others is not None:
-                raise
-            assert expected is not None
-            raise _first(expected) from None
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended = [task for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            late = [task for task in tasks if task not in ended and not task.cancelled()]
+            errors = [task.exception() for task in ended + late]
+        # The reader comes first and knows best why: what others say of a connection that is gone
+        # follows from it.
+        raise next(error for error in errors if error is not None)
 
     async def _read(self, session: Session, host: Host) -> None:
         while True:
@@ -219,10 +227,3 @@ class Connection:
     async def _watch(self) -> None:
         # Shielded: a cancelled task must not cancel what `end` is about to set.
         raise await asyncio.shield(self.ending)
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    error: Exception | BaseExceptionGroup[Exception] = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

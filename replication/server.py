@@ -26,24 +26,29 @@ class Server:
         self.refusal = refusal
         self.limits = limits
         self.runner: web.AppRunner | None = None
+        self.starting: asyncio.Task[int] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """Return the port that is listened on, which is another one if `port` is 0."""
+        # Shielded: where asyncio is cancelled in `create_server`, the socket is nobody's any more.
+        self.starting = asyncio.create_task(self._start(host, port))
+        return await asyncio.shield(self.starting)
+
+    async def _start(self, host: str, port: int) -> int:
         app = web.Application()
         app.router.add_get(PATH, self._handle)
-        # Access logs and signals are the shell's; a stopped server has ended its connections itself.
+        # A stopped server has ended its connections itself, so the shutdown is short.
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.limits.close_s)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, host, port)
-        await site.start()
-        address = self.runner.addresses[0]
-        return int(address[1])
+        await web.TCPSite(self.runner, host, port).start()
+        return int(self.runner.addresses[0][1])
 
     async def stop(self) -> None:
+        if self.starting is not None:
+            await asyncio.wait([self.starting])
         if self.runner is not None:
             await self.runner.cleanup()
-            self.runner = None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         reason = self.refusal()

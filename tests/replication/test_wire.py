@@ -1,5 +1,4 @@
 import contextlib
-
 import hashlib
 
 import pytest
