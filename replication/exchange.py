@@ -74,9 +74,8 @@ class Exchange:
         if session.key in self.sessions:
             session.tick(now_s)
 
-    def mark(self) -> Mark:
-        """To be taken before a sync, in any thread: it only reads what never goes back."""
-        sessions = tuple(self.sessions.values())
+    def mark(self, sessions: Iterable[Session]) -> Mark:
+        """To be taken before a sync, in any thread: it only reads numbers that never go back."""
         return Mark(self.fetch.arrived_count, tuple((s, s.probes_heard) for s in sessions))
 
     def advance(self, mark: Mark, now_s: float) -> None:
@@ -95,12 +94,18 @@ class Exchange:
         self.fetch.refill(self.local, now_s)
         return self.local.vector(), len(self.fetch.known)
 
+    def begin_request(self, hashes: Iterable[bytes]) -> None:
+        """A program waits for these blocks: what peers lacked before is asked for again."""
+        hashes = [h for h in hashes if self.local.blocks([h]) == [None]]
+        self.fetch.urge(hashes)
+        for key in self.sessions:
+            self.fetch.has(key, hashes)
+
     def look_for(self, hashes: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
-        """Return which of the blocks are absent, and of these the hopeless; have them asked for."""
+        """Return which of the blocks are absent, and of these the hopeless."""
         hashes = tuple(hashes)
         found = self.local.blocks(hashes)
         absent = [h for h, block in zip(hashes, found, strict=True) if block is None]
-        self.fetch.urge(absent)
         return absent, [h for h in absent if self.fetch.is_hopeless(h)]
 
     def differences(self, probe: int, now_s: float) -> list[str]:

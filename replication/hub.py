@@ -237,12 +237,13 @@ class Hub:
             raise BlocksUnavailableError(OFFLINE)
         deadline_s = time.monotonic() + self.limits.request_s
         goals = self.dialing.hurry()
+        await self._in_worker(self.exchange.begin_request, hashes)
+        self._wake_all()
         while True:
             pulse = self._pulse  # before looking: what changes meanwhile is not missed
             absent, hopeless = await self._in_worker(self.exchange.look_for, hashes)
             if not absent:
                 return
-            self._wake_all()
             if hopeless and not self.dialing.pending(goals):
                 raise BlocksUnavailableError(f"no reachable peer has block {hopeless[0].hex()}")
             if not await _happens(pulse, deadline_s):
@@ -256,15 +257,13 @@ class Hub:
         Each peer is asked to sync and say what it has after this call began; peers that are not
         connected are dialed once.  Not equal in time, or offline: the reason says what is missing.
         """
-        if self.is_paused:
-            return Equality(is_equal=False, peer_count=0, reason=OFFLINE)
         deadline_s = time.monotonic() + timeout_s
         goals = self.dialing.hurry()
         self._probe_number += 1
         number = self._probe_number
         await self._in_syncer(self.local.sync)
         self._begin_cycle()
-        while True:
+        while not self.is_paused:
             pulse = self._pulse
             names = [c.peer.name for c in self.connections.values() if c.session is None]
             reasons = [f"{name} is being greeted" for name in names]
@@ -276,6 +275,7 @@ class Hub:
             self._wake_all()
             if not await _happens(pulse, deadline_s):
                 return Equality(is_equal=False, peer_count=count, reason="; ".join(reasons))
+        return Equality(is_equal=False, peer_count=0, reason=OFFLINE)
 
     async def status(self) -> list[PeerStatus]:
         """Return what is known of each peer, those that were never reached last."""
@@ -414,7 +414,8 @@ class Hub:
         if not self.connections:
             return  # nobody to tell: no fsync for nothing
         started_s = time.monotonic()
-        mark = self.exchange.mark()
+        sessions = [c.session for c in self.connections.values() if c.session is not None]
+        mark = self.exchange.mark(sessions)
         await self._in_syncer(self.local.sync)
         await self._in_worker(self.exchange.advance, mark, time.monotonic())
         self._synced_blocks = mark.arrived_count

@@ -26,8 +26,6 @@ class Site:
     local: FakeLocal
     limits: Limits
     exchange: Exchange = field(init=False)
-    mark: object = None  # of a sync that has begun
-    told_more_than_durable: bool = False
 
     def __post_init__(self) -> None:
         self.exchange = Exchange(self.local, self.limits)
@@ -37,7 +35,7 @@ class Site:
         return Identity(self.local.replica, self.local.name, self.local.store_id)
 
     def cycle(self, now_s: float) -> None:
-        mark = self.exchange.mark()
+        mark = self.exchange.mark(self.exchange.sessions.values())
         self.local.sync()
         self.exchange.advance(mark, now_s)
 

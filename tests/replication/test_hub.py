@@ -7,7 +7,7 @@ import socket
 import stat
 import threading
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import pytest
@@ -24,7 +24,8 @@ from replication.message import PROTOCOL_VERSION, Bye, Commits, Hello, State, pa
 from tests.replication.fake import SECRET, VOLUME, FakeLocal
 
 LONG_S = 60.0
-LIMITS = Limits(backoff_min_s=0.01, backoff_max_s=0.05, tick_s=0.05, heartbeat_s=0.2)
+# Without ticks: whoever forgets to wake somebody is not saved by the next one.
+LIMITS = Limits(backoff_min_s=0.01, backoff_max_s=0.05, tick_s=1000.0, heartbeat_s=0.2)
 HOST = "127.0.0.1"
 
 
@@ -63,15 +64,13 @@ async def until(condition) -> None:
 async def hubs(*locals_, limits=LIMITS, **options):
     """Yield a listening hub for each replica; none dials yet."""
     running = []
-    try:
+    async with AsyncExitStack() as stack:
         for local in locals_:
             hub = Hub(local, limits=limits, **options)
             running.append(hub)
+            stack.push_async_callback(hub.stop)
             hub.url = f"http://{HOST}:{await hub.start(HOST)}"
         yield running
-    finally:
-        for hub in running:
-            await hub.stop()
 
 
 def commit(hub, payload=b"x", blocks=()):
@@ -632,25 +631,42 @@ def test_a_hub_that_is_stopped_in_the_middle_of_a_catch_up_leaves_nothing():
     run(story)
 
 
+async def a_day():
+    async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+        a.add_peer(b.url)
+        b.add_peer(a.url)
+        commit(a, b"x", [b"block"])
+        await a.wait_equal(LONG_S)
+        await b.pause()
+        b.resume()
+        await b.wait_equal(LONG_S)
+        await a.obtain_blocks([hash_of(b"block")])
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("turn", [*range(60), *range(60, 600, 20)])
 def test_cancelled_at_any_turn_of_the_loop_it_leaves_nothing(turn):
-    async def work():
-        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
-            a.add_peer(b.url)
-            b.add_peer(a.url)
-            commit(a, b"x", [b"block"])
-            await a.wait_equal(LONG_S)
-            await b.pause()
-            b.resume()
-            await b.wait_equal(LONG_S)
-            await a.obtain_blocks([hash_of(b"block")])
-
     async def story():
-        task = asyncio.create_task(work())
-        for _ in range(turn):
-            await asyncio.sleep(0)
+        task = asyncio.create_task(a_day())
+        await turns(turn)
         task.cancel()
         await asyncio.wait([task])
-        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+    run(story)
+
+
+@pytest.mark.parametrize("turn", range(0, 60, 3))
+def test_cancelled_again_while_it_stops_it_leaves_nothing(turn):
+    async def story():
+        task = asyncio.create_task(a_day())
+        await turns(200)
+        task.cancel()
+        await turns(turn)
+        task.cancel()
+        await asyncio.wait([task])
 
     run(story)

@@ -341,6 +341,7 @@ def test_what_a_program_waits_for_is_asked_before_the_rest_and_does_not_queue_be
     site.cycle(0.0)
     session.take(0.0)
     urgent = hash_of(b"block 99")
+    site.exchange.begin_request([urgent])
     assert site.exchange.look_for([urgent]) == ([urgent], [])
     wants = [m for m in session.take(0.0) if isinstance(m, Want)]
     assert wants == [Want((urgent,), urgent=True)]
@@ -372,7 +373,21 @@ def test_a_lacking_peer_is_asked_again_after_a_while():
     session.tick(4.0)
     assert session.take(4.0) == []
     session.tick(6.0)
-    assert session.take(6.0) == [Want((hash_of(b"x"),), urgent=True)]
+    assert session.take(6.0) == [Want((hash_of(b"x"),), urgent=False)]
+
+
+def test_a_lacking_peer_is_asked_again_at_once_where_a_program_waits():
+    local = FakeLocal(1)
+    site, session = opened(local)
+    other = FakeLocal(2)
+    other.commit(b"file", [b"x"])
+    session.receive(Commits(tuple(other.log), 1, VersionVector({2: 1}), last=True), 0.0)
+    site.cycle(0.0)
+    session.take(0.0)
+    session.receive(Lack((hash_of(b"x"),), ()), 0.0)
+    site.exchange.begin_request([hash_of(b"x")])
+    assert site.exchange.look_for([hash_of(b"x")]) == ([hash_of(b"x")], [])
+    assert session.take(0.0) == [Want((hash_of(b"x"),), urgent=True)]
 
 
 def test_a_block_that_a_peer_expects_is_not_hopeless():
@@ -476,7 +491,7 @@ def test_an_answer_to_a_probe_is_about_what_was_synced_after_it_came():
     site, session = opened()
     site.cycle(0.0)
     session.take(0.0)
-    mark = site.exchange.mark()
+    mark = site.exchange.mark([session])
     session.probe(1)
     probe = session.take(0.0)
     session.receive(probe[0], 0.0)
@@ -497,7 +512,7 @@ def test_blocks_that_are_not_durable_count_as_missing():
     session.receive(Commits(tuple(other.log), 1, VersionVector({2: 1}), last=True), 0.0)
     site.cycle(0.0)
     session.take(0.0)
-    mark = site.exchange.mark()
+    mark = site.exchange.mark([session])
     local.sync()
     session.receive(Blocks((b"x",)), 0.0)  # while the sync runs
     site.exchange.advance(mark, 0.0)
