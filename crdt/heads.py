@@ -297,6 +297,10 @@ class Heads:
             self.state.put(wanted_key(block_hash, ino), b"")
             self.state.put(waiting_key(ino, block_hash), b"")
 
+    def _may_show(self, head: Head, before: Head) -> bool:
+        stored = self.state.version(head.ref)
+        return before.ref not in self.held and not (stored is not None and stored.fact.bare)
+
     def arrived(self, block_hash: bytes, block: bytes) -> bool:
         """Store a block that was waited for; False where nobody does."""
         prefix = b"W" + block_hash
@@ -317,7 +321,7 @@ class Heads:
         if any(True for _ in self.state.scan(prefix, prefix_end(prefix))):
             return False
         inode = self.state.edit(ino)
-        done = [h for h in inode.heads if h.before is not None and h.before.ref not in self.held]
+        done = [h for h in inode.heads if h.before is not None and self._may_show(h, h.before)]
         for head in done:
             assert head.before is not None
             self._drop_map(head.before, keep=head)

@@ -64,6 +64,8 @@ class ContentBase:
             return Shown(owner, head.ref, 0, head.mtime_ns, 0, owner, b"", EMPTY_DIGEST, b"", ())
         fact = stored.fact
         inline = fact.inline
+        if fact.bare:
+            raise posix_error(errno.EIO)  # superseded before it was sent; what did that is on its way
         if not head.map and inline is None:
             inline = b""
         return Shown(

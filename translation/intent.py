@@ -245,6 +245,8 @@ class Intents:
                 lineage=lineage,
             )
         fact = stored.fact
+        if fact.bare:
+            raise posix_error(errno.EIO)  # in the middle of a pass; nothing to choose yet
         return Version(
             ino,
             number,

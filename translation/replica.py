@@ -300,7 +300,7 @@ class Replica:
         if not stored.fact.inline:
             return stored.fact
         holder = self.state.inode(owner(self.state, ref))
-        heads = holder.heads if holder else []
+        heads = (*holder.heads, *(head for head, _ in holder.settled)) if holder else ()
         if any(ref in (head.ref, head.here.ref) for head in heads):
             return stored.fact
         return stored.fact._replace(inline=None, bare=True)
