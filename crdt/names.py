@@ -23,8 +23,8 @@ from hashlib import blake2b
 
 from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
-from crdt.rows import Head, Inode, Item
-from crdt.state import HASH_STEP, State, hash_of_name, names_key, prefix_end
+from crdt.rows import Head, Inode, Item, decode_pinned
+from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end
 from crdt.versions import Fork, first_version, fork, line, order, shown_heads, step_of, top_of
 
 NAME_MAX = 255
@@ -143,7 +143,7 @@ class View:
         inode = self.state.inode(directory)
         if directory == ROOT or inode is None or not inode.shown:
             return (directory,)
-        _, parent, raw = inode.shown[0]
+        parent, raw = inode.shown[0].parent, inode.shown[0].name
         beside = [item for _, item in self.items(self._members[parent], raw) if item.kind == Kind.DIRECTORY]
         if len(beside) > 1:
             for union in self.unions([item.ino for item in beside]):
@@ -346,6 +346,19 @@ class View:
         return {entry.name for other in near for entry in self.group(members, other)[1:]}
 
     # -- a directory -------------------------------------------------------------------------------
+
+    def pinned(self, members: tuple[Ino, ...], origin: bytes) -> list[Entry]:
+        """Return the entries that were placed at this name and are pinned to another."""
+        found = []
+        for directory in members:
+            data = self.state.get(pinned_key(directory, origin))
+            for _, ino in () if data is None else decode_pinned(data).get(origin, ()):
+                inode = self._directory(ino)
+                for place in inode.shown:
+                    if (place.parent, place.origin) == (directory, origin) != (place.parent, place.name):
+                        entries = self.group(members, place.name)
+                        found += [entry for entry in entries if entry.ino == ino]
+        return found
 
     def entries(self, directory: Ino, offset: int = 0) -> Iterator[tuple[Entry, int]]:
         """Yield the entries of a directory after `offset`, each with the offset that follows it.

@@ -70,11 +70,15 @@ class Head(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """Where the view shows a link: in this directory, under this name before conflicts are resolved."""
+    """Where the view shows a link: in this directory, under this name before conflicts are resolved.
+
+    `origin` is the name that it was placed at, before it was pinned: of equal origin are alternatives.
+    """
 
     link: LinkId
     parent: Ino
     name: bytes
+    origin: bytes
 
 
 @dataclass(slots=True)
@@ -409,6 +413,9 @@ class Item(NamedTuple):
 Names = dict[bytes, tuple[Item, ...]]  # names of one directory and one hash
 
 
+Pinned = dict[bytes, tuple[tuple[LinkId, Ino], ...]]  # origin -> links that are pinned to another name
+
+
 class Counts(NamedTuple):
     """Of a directory: links that show in it, those of directories, and its newest change."""
 
@@ -448,3 +455,11 @@ def encode_names(names: Names) -> bytes:
 def decode_names(data: bytes) -> Names:
     rows = cast(Row, unpack(data))
     return {name: tuple([Item(*item) for item in items]) for name, items in rows}
+
+
+def encode_pinned(pinned: Pinned) -> bytes:
+    return pack(list(pinned.items()))
+
+
+def decode_pinned(data: bytes) -> Pinned:
+    return dict(cast(Row, unpack(data)))

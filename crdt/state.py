@@ -48,6 +48,10 @@ def names_key(directory: Ino, name_hash: int) -> bytes:
     return b"D" + directory.to_bytes(8, "big") + name_hash.to_bytes(8, "big")
 
 
+def pinned_key(directory: Ino, origin: bytes) -> bytes:
+    return b"O" + directory.to_bytes(8, "big") + hash_of_name(origin).to_bytes(8, "big")
+
+
 def counts_key(directory: Ino) -> bytes:
     return b"C" + directory.to_bytes(8, "big")
 

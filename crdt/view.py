@@ -41,8 +41,19 @@ from crdt.facts import (
 from crdt.heads import Heads
 from crdt.moves import Replay, log_key
 from crdt.names import View, branch_ino, branches, names_row_key
-from crdt.rows import Head, Inode, Item, Names, Shown, Stamped, stamped_list, stamped_row
-from crdt.state import State, hash_of_name, inode_key, version_key, xattr_key
+from crdt.rows import (
+    Head,
+    Inode,
+    Item,
+    Names,
+    Shown,
+    Stamped,
+    decode_pinned,
+    encode_pinned,
+    stamped_list,
+    stamped_row,
+)
+from crdt.state import State, hash_of_name, inode_key, pinned_key, version_key, xattr_key
 from crdt.versions import first_version, has_seen, is_named, shown_heads, surviving
 
 NameKey = tuple[Ino, bytes]  # a directory and a name before conflicts
@@ -234,8 +245,8 @@ class Transaction:
 
     # -- the view --------------------------------------------------------------------------------------
 
-    def finish(self) -> Changes:
-        """Bring the rows of the view up to date; return what the kernel does not know yet."""
+    def finish(self) -> None:
+        """Bring the rows of the view up to date."""
         if self.moves:
             replay = Replay(self.state)
             for ino in replay.run(self.moves):
@@ -248,12 +259,11 @@ class Transaction:
         for ino in sorted(self.files):
             self._show_file(self._known(ino))
         self._show_directories()
-        if self.tree_changed and (self.view.shared_names or self.shared_names):
-            self.view.forget_unions()
-        return self._changes()
 
     def done(self) -> None:
         """The batch is committed."""
+        if self.tree_changed and (self.view.shared_names or self.shared_names):
+            self.view.forget_unions()
         self.view.shared_names += self.shared_names
 
     def _show_file(self, inode: Inode) -> None:
@@ -286,7 +296,8 @@ class Transaction:
             place = None
             if inode.at is not None and (inode.is_live() or self.state.counts(ino).items):
                 link = inode.links[LinkId(ino)]
-                place = Shown(LinkId(ino), inode.at.fact.parent, link.raw_name(inode.at))
+                raw = link.raw_name(inode.at)
+                place = Shown(LinkId(ino), inode.at.fact.parent, raw, inode.at.fact.name)
             shown = () if place is None else (place,)
             was = inode.shown
             if shown == was:
@@ -312,6 +323,8 @@ class Transaction:
         self.names.add((place.parent, place.name))
         if old == new:
             return
+        if place.origin != place.name:
+            self._set_pinned(place, old, new)
         name_hash = hash_of_name(place.name)
         names = dict(self.state.names(place.parent, name_hash))
         items = [item for item in names.get(place.name, ()) if item != old]
@@ -329,6 +342,18 @@ class Transaction:
             self.state.put(names_row_key(place.parent, name_hash), value)
             self.shared_names += shared - was_shared
         self._count(place.parent, old, new)
+
+    def _set_pinned(self, place: Shown, old: Item | None, new: Item | None) -> None:
+        """Keep under its origin that a link is pinned to another name (Intents.alternatives)."""
+        key = pinned_key(place.parent, place.origin)
+        data = self.state.get(key)
+        pinned = {} if data is None else decode_pinned(data)
+        gone = () if old is None else ((old.link, old.ino),)
+        come = () if new is None else ((new.link, new.ino),)
+        links = [link for link in pinned.pop(place.origin, ()) if link not in gone and link not in come]
+        if links or come:
+            pinned[place.origin] = tuple(sorted([*links, *come]))
+        self.state.put(key, encode_pinned(pinned) if pinned else None)
 
     def _count(self, directory: Ino, old: Item | None, new: Item | None) -> None:
         if old is not None and new is not None:
@@ -349,30 +374,40 @@ class Transaction:
 
     # -- what the kernel must be told ------------------------------------------------------------------
 
-    def _changes(self) -> Changes:
+    def changes(self) -> Changes:
+        """Return what the kernel does not know yet."""
         changes = Changes()
-        contested = {key for key in self.names if self._is_contested(key)}
+        contested = self.contested()
         if self.here and not contested and not self.view.shared_names and not self.shared_names:
             return changes
         before = View(State(self.state.store), self.view.name_of)
         before.shared_names = self.view.shared_names
-        self.view.shared_names += self.shared_names
-        try:
-            for key in self.names:
-                self._add_names(changes, key, before, contested=key in contested)
-            for ino in self.attributes | self.files | self.directories:
-                self._add_inode(changes, ino, before)
-        finally:
-            self.view.shared_names -= self.shared_names
+        after = self.view_after()
+        for key in self.names:
+            self._add_names(changes, key, (before, after), contested=key in contested)
+        for ino in self.attributes | self.files | self.directories:
+            self._add_inode(changes, ino, (before, after))
         return changes
+
+    def contested(self) -> set[NameKey]:
+        """Return the names that were touched at which something else stands, or stood, too."""
+        return {key for key in self.names if self._is_contested(key)}
+
+    def view_after(self) -> View:
+        """Return the view as it will be once the batch is committed."""
+        view = View(self.state, self.view.name_of)
+        view.shared_names = self.view.shared_names + self.shared_names
+        return view
 
     def _is_contested(self, key: NameKey) -> bool:
         row = names_row_key(key[0], hash_of_name(key[1]))
         return self.state.get(row) is not None or self.state.store.get(row) is not None
 
-    def _add_names(self, changes: Changes, key: NameKey, before: View, *, contested: bool) -> None:
+    def _add_names(
+        self, changes: Changes, key: NameKey, views: tuple[View, View], *, contested: bool
+    ) -> None:
         directory, raw = key
-        for view in (before, self.view):
+        for view in views:
             members = view.members(directory)
             names = [raw]
             if contested or len(members) > 1:
@@ -384,12 +419,12 @@ class Transaction:
                 changes.entries.update((member, name) for name in names)
                 changes.inode(member)
 
-    def _add_inode(self, changes: Changes, ino: Ino, before: View) -> None:
+    def _add_inode(self, changes: Changes, ino: Ino, views: tuple[View, View]) -> None:
         inode = self.state.inode(ino)
         if inode is None:
             return
         if inode.is_directory:
-            for view in (before, self.view):
+            for view in views:
                 for member in view.members(ino):
                     changes.inode(member)
             return
@@ -441,7 +476,7 @@ def _removed_at(inode: Inode, key: LinkId) -> tuple[int, Dot]:
 def _shown(inode: Inode, key: LinkId) -> Shown:
     link = inode.links[key]
     placement = link.where()
-    return Shown(key, placement.fact.parent, link.raw_name(placement))
+    return Shown(key, placement.fact.parent, link.raw_name(placement), placement.fact.name)
 
 
 def is_orphan(state: State, inode: Inode) -> bool:

@@ -22,6 +22,7 @@ import contextlib
 import cProfile
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -139,12 +140,19 @@ def check_mountpoint(mountpoint: Path) -> None:
         raise CommandError(f"{mountpoint} is not a directory", ExitStatus.USAGE)
     if any(mountpoint.iterdir()):
         raise CommandError(f"{mountpoint} is not empty", ExitStatus.USAGE)
+    _check_fuse()
+
+
+def _check_fuse() -> None:
+    why = None
     if not FUSE_DEVICE.exists():
-        raise CommandError(
-            f"{FUSE_DEVICE} does not exist: load the kernel module (modprobe fuse), or give the"
-            " container this device",
-            ExitStatus.MOUNT,
-        )
+        why = "does not exist: load the kernel module (modprobe fuse), or give the container this device"
+    elif not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        why = "may not be opened by this user: do it as root, or allow it (chmod 666)"
+    elif os.geteuid() != 0 and shutil.which(mounts.FUSERMOUNT) is None:
+        raise CommandError("only root can mount without fusermount: install fuse", ExitStatus.MOUNT)
+    if why is not None:
+        raise CommandError(f"{FUSE_DEVICE} {why}", ExitStatus.MOUNT)
 
 
 def _prepare_process() -> None:
@@ -178,7 +186,7 @@ def mounted(operations: Operations, store: Path, mountpoint: Path) -> Iterator[K
         llfuse.init(operations, str(mountpoint), options)
     except RuntimeError as error:
         raise CommandError(
-            f"cannot mount on {mountpoint}: {error}; the lines above say why", ExitStatus.MOUNT
+            f"cannot mount on {mountpoint}: {error}; the log above this line says why", ExitStatus.MOUNT
         ) from error
     (descriptor,) = _fuse_descriptors() - before
     # A child that had it would keep the mount alive, and hanging, after this process is gone.

@@ -148,10 +148,13 @@ class Operations(llfuse.Operations):
         except FileNotFoundError:
             return _absent()
 
-    @request
     def forget(self, lookups: Sequence[tuple[int, int]]) -> None:
+        # SUBTLE: nobody waits for an answer, so even a FUSEError would end the main loop.
         for ino, count in lookups:
-            self.filesystem.forget(ino, count)
+            try:
+                self.filesystem.forget(ino, count)
+            except Exception:
+                log.exception("forget failed")
 
     @request
     def getattr(self, ino: int, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:

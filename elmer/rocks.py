@@ -6,7 +6,7 @@ batch is one atomic write over all of them.
 A commit goes to the write-ahead log (WAL) unsynced; `sync` makes durable what was committed so far,
 one fsync for all who wait.  After a crash RocksDB replays the log up to the first record that is not
 whole, so the state is a prefix of the commits; whether it is long enough, `elmer.store_files` tells.
-Opening looks before it touches: a store that is refused for its end keeps all its rows and logs.
+Opening looks before it touches: a store that is refused is left as it was.
 
 A write that fails stops RocksDB, and nothing of it is visible.  Once there is space again on a disk
 that was full, RocksDB goes on by itself within some seconds.  A failed fsync is final, since the
@@ -93,17 +93,13 @@ class RocksStore:
             check_format(path)
         with contextlib.ExitStack() as undo:
             self._mark = undo.enter_context(contextlib.closing(Mark(path, create=create)))
-            claimed = 0 if accept_loss else self._mark.read()
-            if _has_log(path):
-                # Opening for good drops the log behind the first damage, so this looks before.
-                with _open(path, AccessType.read_only()) as db:
-                    check_tail(path, db.latest_sequence_number(), claimed)
+            if not create:
+                _look(path, 0 if accept_loss else self._mark.read())
             self._db = undo.enter_context(_open(path, AccessType.read_write(), create=create))
-            self._newest = self._db.latest_sequence_number  # each row has a number, as committed
-            check_tail(path, self._newest(), claimed)
             if create:
                 seal(path)
             undo.pop_all()
+        self._newest = self._db.latest_sequence_number  # each row has a number, in order of commits
         self._durable = self._newest()  # opening wrote what was in the log to synced files
         self._mark.write(self._durable)
         self._families = {name: self._db.get_column_family(name) for name in FAMILIES}
@@ -318,8 +314,14 @@ class Snapshot:
         return chunk
 
 
-def _has_log(path: Path) -> bool:
-    return any(log.stat().st_size > 0 for log in path.glob("*.log"))
+def _look(path: Path, claimed: int) -> None:
+    """Raise StoreError where the store is damaged or ends too early, and change nothing.
+
+    Opening for good drops what is behind the first damage in a log, and files that a shortened
+    MANIFEST does not name.
+    """
+    with _open(path, AccessType.read_only(error_if_log_file_exist=False)) as db:
+        check_tail(path, db.latest_sequence_number(), claimed)
 
 
 def _open(path: Path, access: AccessType, *, create: bool = False) -> Rdict:

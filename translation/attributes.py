@@ -242,7 +242,7 @@ class AttributeRequests(Intents):
             rows = [target.inode]
         for row in rows:
             facts += [self.set(row, field, value) for field, value in fields.items()]
-        self.replica.commit(moment, facts)
+        self.commit(moment, facts, ())
 
     def _clear_privileges(self, ino: Ino) -> None:
         """Writing takes set-user-id away, and set-group-id of what is executable by the group."""
@@ -318,7 +318,7 @@ class AttributeRequests(Intents):
                 for dot in old.fact.context:
                     context = context_with(context, dot)
             facts.append(Xattr(each, name, value, context))
-        self.replica.commit(self.replica.begin(), facts)
+        self.commit(self.replica.begin(), facts, ())
 
     def listxattr(self, ino: Ino) -> list[bytes]:
         """Raises OSError (E2BIG) where the names together exceed what the system call can return."""

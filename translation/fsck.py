@@ -129,7 +129,7 @@ class Check:
                 yield Finding(shown_key(key), "the directory shows, but stands nowhere")
                 continue
             name = inode.links[LinkId(inode.ino)].raw_name(at)
-            if place != Shown(LinkId(inode.ino), at.fact.parent, name):
+            if place != Shown(LinkId(inode.ino), at.fact.parent, name, at.fact.name):
                 yield Finding(shown_key(key), "the directory shows elsewhere than it stands")
 
     def _leads_to_root(self, inode: Inode) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 
 from crdt.blocks import EMPTY_DIGEST
@@ -34,6 +34,7 @@ from crdt.facts import (
 from crdt.names import Entry, branch_ino, branches
 from crdt.rows import Head, Inode, Link
 from crdt.versions import is_named, shown_heads, surviving
+from translation.locality import Locality
 from translation.replica import Moment, Replica
 
 NAME_MAX = 255
@@ -147,11 +148,25 @@ class Intents:
         return any(place.link != entry.link for place in shown)
 
     def alternatives(self, entry: Entry) -> list[Entry]:
-        """The other files that show for the same name, and other branches of this one, best claim first."""
+        """The other files that show for the same name, and other branches of this one, best claim first.
+
+        An entry that is pinned, or split off, is still an alternative for the name it was placed at: else
+        of three, A could remove all but the first and B all but the second, and nothing would be left.
+        """
         members = self.view.members(entry.parent)
-        beside = [other for other in self.view.group(members, entry.raw) if not other.is_directory]
-        beside = [other for other in beside if (other.ino, other.name) != (entry.ino, entry.name)]
-        return sorted(beside, key=lambda e: (e.is_conflict, e.owner != entry.owner, e.tag, e.ino))
+        origin = self.origin_of(entry)
+        beside = [*self.view.group(members, origin), *self.view.pinned(members, origin)]
+        if origin != entry.raw:
+            beside += [e for e in self.view.group(members, entry.raw) if e.top and e.owner == entry.owner]
+        beside = [e for e in beside if not e.is_directory and (e.ino, e.name) != (entry.ino, entry.name)]
+        return sorted(beside, key=lambda e: (e.name != origin, e.owner != entry.owner, e.tag, e.ino))
+
+    def origin_of(self, entry: Entry) -> bytes:
+        """The name that an entry was placed at, before it was pinned."""
+        if entry.link is None:
+            return entry.raw
+        shown = self.inode(entry.ino).shown
+        return next((place.origin for place in shown if place.link == entry.link), entry.raw)
 
     def buried(self, entry: Entry) -> list[Ref]:
         """The settlements that a removal covered, of a file that shows for a later edit alone.
@@ -165,6 +180,10 @@ class Intents:
             return []
         alive = surviving(self.state, inode)
         return [head.ref for head in inode.heads if head not in alive and not head.closed]
+
+    def commit(self, moment: Moment, facts: Sequence[Fact], meant: Collection[Ino]) -> None:
+        """Commit facts that are about the entries of these inode numbers, and hold all else (law L2)."""
+        self.replica.commit(moment, facts, repairs=Locality(self, moment.dot, meant).repairs)
 
     # -- facts -------------------------------------------------------------------------------------
 

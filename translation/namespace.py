@@ -83,7 +83,7 @@ class Namespace(Intents):
         native = kind == Kind.DIRECTORY
         home = self.home_for_new(parent)
         placement = Placement(ino, LinkId(ino), home, name, native=native)
-        self.replica.commit(moment, (birth, placement))
+        self.commit(moment, (birth, placement), (ino,))
         return ino
 
     def link(self, ino: Ino, parent: Ino, name: bytes, split: Entry | None) -> None:
@@ -108,7 +108,7 @@ class Namespace(Intents):
                 raise posix_error(errno.EMLINK, name)
         moment = self.replica.begin()
         placement = Placement(ino, LinkId(moment.dot), self.home_for_new(parent), name)
-        self.replica.commit(moment, (*facts, placement))
+        self.commit(moment, (*facts, placement), ())
 
     # -- removing ----------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Namespace(Intents):
             facts = self._settle_branch(moment, entry)
         else:
             facts = self._remove_name(moment, entry)
-        self.replica.commit(moment, facts)
+        self.commit(moment, facts, (entry.ino,))
         return entry
 
     def _remove_name(self, moment: Moment, entry: Entry) -> list[Fact]:
@@ -182,7 +182,8 @@ class Namespace(Intents):
         if not self.view.is_empty(entry.ino):
             raise posix_error(errno.ENOTEMPTY, name)
         facts: list[Fact] = [self.remove(self.inode(member), LinkId(member)) for member in entry.members]
-        self.replica.commit(self.replica.begin(), [*facts, *self.rescue(self._leaving(entry))])
+        facts += self.rescue(self._leaving(entry))
+        self.commit(self.replica.begin(), facts, entry.members)
         return entry
 
     def _leaving(self, entry: Entry) -> list[tuple[Ino, int]]:
@@ -214,7 +215,10 @@ class Namespace(Intents):
             raise posix_error(errno.EISDIR, new_name)
         else:
             facts = self._move_file(moment, entry, new_parent, new_name, replaced)
-        self.replica.commit(moment, facts)
+        meant = {entry.ino, *entry.members}
+        if replaced is not None:
+            meant |= {replaced.ino, *replaced.members}
+        self.commit(moment, facts, meant)
         return replaced
 
     def _move_directory(self, entry: Entry, parent: Ino, name: bytes, replaced: Entry | None) -> list[Fact]:

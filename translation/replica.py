@@ -18,7 +18,7 @@ from crdt.blocks import block_key, hash_of
 from crdt.causality import Dot, ReplicaId, Stamp, VersionVector, counter_of, make_dot, replica_of
 from crdt.codec import CodecError, CorruptStore, pack, unpack
 from crdt.encoding import decode_commit, encode_commit
-from crdt.facts import ROOT, Birth, Commit, Fact, Field, Ino, Kind, Member, Ref, Register
+from crdt.facts import ROOT, Birth, Commit, Fact, Field, Ino, Kind, Member, Pin, Ref, Register
 from crdt.heads import Heads
 from crdt.hlc import next_time
 from crdt.moves import decode_logged
@@ -177,16 +177,21 @@ class Replica:
         moment: Moment,
         facts: Sequence[Fact],
         rows: Mapping[bytes, bytes | None] | None = None,
+        repairs: Callable[[Transaction], Sequence[Fact]] = lambda _: (),
     ) -> None:
-        """Commit facts of this replica, with rows that are no facts in the same batch."""
+        """Commit facts of this replica, with rows that are no facts in the same batch.
+
+        `repairs` is asked, of what would be committed, which facts are to be added (translation.locality).
+        """
         state = self.state
+        commit = Commit(moment.dot, moment.hlc, moment.wall_ns, tuple(facts))
         try:
-            for key, value in (rows or {}).items():
-                state.put(key, value)
-            transaction = Transaction(state, self.view, here=True, held=self.held())
-            commit = Commit(moment.dot, moment.hlc, moment.wall_ns, tuple(facts))
-            keys = transaction.apply(commit)
-            changes = transaction.finish()
+            transaction, keys = self._try(commit, rows)
+            while added := repairs(transaction):
+                commit = commit._replace(facts=with_repairs(commit.facts, added))
+                state.rollback()
+                transaction, keys = self._try(commit, rows)
+            changes = transaction.changes()
             vector = self._vector.with_dot(moment.dot)
             self._put_arrival(self.arrival_end, commit, keys)
             self._put_clock(moment.hlc, self.arrival_end + 1, vector)
@@ -198,6 +203,16 @@ class Replica:
         self._committed(transaction, changes, moment.hlc, 1, vector)
         if self.on_commit is not None:
             self.on_commit()
+
+    def _try(
+        self, commit: Commit, rows: Mapping[bytes, bytes | None] | None
+    ) -> tuple[Transaction, list[bytes]]:
+        for key, value in (rows or {}).items():
+            self.state.put(key, value)
+        transaction = Transaction(self.state, self.view, here=True, held=self.held())
+        keys = transaction.apply(commit)
+        transaction.finish()
+        return transaction, keys
 
     def put_rows(self, rows: Mapping[bytes, bytes | None]) -> None:
         """Commit rows that are no facts."""
@@ -318,7 +333,8 @@ class Replica:
                 self._check_commit(commit, seen, vector)
                 self._put_arrival(at, commit, transaction.apply(commit))
                 hlc, seen = max(hlc, commit.hlc), seen.with_dot(commit.dot)
-            changes = transaction.finish()
+            transaction.finish()
+            changes = transaction.changes()
             seen = seen.merge(vector)
             state.put(b"Zcursor" + peer, pack(cursor))
             self._put_clock(hlc, self.arrival_end + len(new), seen)
@@ -404,3 +420,10 @@ class Replica:
         if inode is not None and inode.branches:
             for _, top in branches(self.state, inode):
                 self._changes.inode(branch_ino(top), content=True)
+
+
+def with_repairs(facts: Sequence[Fact], added: Sequence[Fact]) -> tuple[Fact, ...]:
+    """Add facts; of a placement there is one pin, the newest.  Births come first, others may name them."""
+    pinned = {(fact.link, fact.placement) for fact in added if isinstance(fact, Pin)}
+    kept = [f for f in facts if not (isinstance(f, Pin) and (f.link, f.placement) in pinned)]
+    return tuple(sorted([*kept, *added], key=lambda fact: not isinstance(fact, Birth)))
