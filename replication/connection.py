@@ -101,10 +101,13 @@ class Frames:
     async def close(self, reason: str | None) -> None:
         """Say why (None: nothing is to be said) and close, whatever state the connection is in."""
         try:
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(self.limits.close_s):
-                    if reason is not None:
+            if reason is not None:
+                with suppress(OSError):
+                    async with asyncio.timeout(self.limits.close_s):
                         await self.send(Bye(reason))
+            # Though it could not be told: aiohttp lets go of a dead connection only here.
+            with suppress(OSError):
+                async with asyncio.timeout(self.limits.close_s):
                     await self.socket.close()
         finally:
             # A transport with unsent data waits for the peer to take it, which a dead one never
