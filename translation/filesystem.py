@@ -138,6 +138,7 @@ class FileSystem:
         self.base.requests = self.attributes
         self.names.held = self._held
         replica.held = self._held_heads
+        replica.on_merge = self._merged
         self.listing = Listing(replica, self.attributes)
         self.handles: dict[int, Handle] = {}
         self.next_handle = 1
@@ -257,7 +258,7 @@ class FileSystem:
 
     def _removed(self, entry: Entry) -> None:
         """What is written from now on to a file that has no name left here stays here."""
-        if entry.is_directory or not self.content.is_open(entry.ino):
+        if entry.is_directory:
             return
         inode = self.replica.state.inode(entry.ino)
         if inode is None or not inode.shown:
@@ -316,30 +317,35 @@ class FileSystem:
         handle = self.handles[fh]
         if handle.writes:
             self.content.flush(handle.ino)
+            self._show_uncovered()
 
     def fsync(self, fh: int) -> None:
         """Commit what was gathered; the caller makes the store durable after that."""
         self.content.flush(self.handles[fh].ino)
+        self._show_uncovered()
 
     def release(self, fh: int) -> None:
         handle = self.handles.pop(fh)
-        held = None
-        try:
-            if handle.writes:
-                self.content.flush(handle.ino)
-            held = self._held(handle.ino)
-        finally:
-            self.content.close(handle.ino, handle.flags)
-        if held is not None and self._held(handle.ino) is None:
-            self._session_ended(handle.ino, held)
+        self.content.close(handle.ino, handle.flags)
+        self._show_uncovered()
 
-    def _session_ended(self, ino: Ino, held: Ref) -> None:
-        """The file shows its own branch no more, but what the view shows."""
-        inode = self.replica.state.inode(owner_of(self.replica.state, held))
-        if inode is not None and any(head.before is not None for head in inode.heads):
-            self.replica.show_newest(inode.ino)
-        shown = self.attributes.target(ino).head
-        if shown is not None and shown.here.ref != held:
+    # -- merges ------------------------------------------------------------------------------------
+
+    def _merged(self) -> None:
+        """A merge may have moved on from what open files show, or brought one back that was removed."""
+        for ino, session in list(self.content.sessions.items()):
+            inode = self.replica.state.inode(ino)
+            if session.detached and inode is not None and inode.shown:
+                self.content.attach(ino)
+            elif not session.detached:
+                shown = self.attributes.target(ino).head
+                if shown is not None and shown.ref != session.base.head:
+                    self.content.overtaken(ino)
+
+    def _show_uncovered(self) -> None:
+        """Where a session ended that hid what was merged, the file shows that now."""
+        for ino in self.content.take_uncovered():
+            self.replica.show_newest(self.attributes.target(ino).inode.ino)
             self.replica.note_content(ino)
 
     # -- directories -------------------------------------------------------------------------------
@@ -388,6 +394,7 @@ class FileSystem:
     def tick(self) -> None:
         """Write out what has been gathered for long; about once a second."""
         self.content.tick()
+        self._show_uncovered()
 
     def close(self) -> None:
         """Make all that was gathered versions."""

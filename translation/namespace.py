@@ -294,7 +294,7 @@ class Namespace(Intents):
         lineage = None
         old = self.inode(replaced.owner)
         both_regular = old.is_regular and self.inode(entry.owner).is_regular
-        rank = None if replaced.is_conflict else self._rank(replaced)
+        rank = None if replaced.is_conflict or self._hides_another(replaced) else self._rank(replaced)
         goes = replaced.top is not None or not self.has_other_names(replaced)
         if both_regular:
             lineage = self.seen_of(replaced)
@@ -302,9 +302,13 @@ class Namespace(Intents):
         if replaced.top is not None:
             facts.append(self.gone(replaced))
         elif replaced.link is not None:
-            drops = self.seen_heads(old) if goes and not both_regular else ()
+            drops = [self.seen_of(replaced)] if goes and not both_regular else ()
             facts.append(self.remove(old, replaced.link, drops))
         return facts, settled, lineage, rank
+
+    def _hides_another(self, entry: Entry) -> bool:
+        """Does it show what a session holds, while another branch leads?  That one would keep the name."""
+        return self.seen_of(entry) != self.head_of(entry)
 
     def _rank(self, entry: Entry) -> Stamp:
         assert entry.link is not None

@@ -88,6 +88,7 @@ class Replica:
         self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
         self._changes = Changes()
         self.on_commit: Callable[[], None] | None = None
+        self.on_merge: Callable[[], None] = lambda: None  # called when what peers made was merged
         self.held: Callable[[], frozenset[Ref]] = frozenset  # heads that open files here go on from
 
     @staticmethod
@@ -347,6 +348,7 @@ class Replica:
             raise
         self._committed(transaction, changes, hlc, len(new), seen)
         self._note_members(new)
+        self.on_merge()
 
     def _abandon(self) -> None:
         self.state.rollback()
@@ -397,6 +399,7 @@ class Replica:
         for ino in complete:
             self._changes.inode(ino, content=True)
             self._note_branches(ino)
+        self.on_merge()
 
     def show_newest(self, ino: Ino) -> None:
         """Nothing here goes on from what this file showed any more: show what came meanwhile."""
