@@ -20,6 +20,11 @@ def history_key(ref: Ref) -> bytes:
     return b"H" + ref[0].to_bytes(8, "big") + ref[1].to_bytes(8, "big")
 
 
+def hiding_key(ino: Ino) -> bytes:
+    """The mark of a file that shows something older than its newest content."""
+    return b"L" + ino.to_bytes(8, "big")
+
+
 def wanted_key(block_hash: bytes, ino: Ino) -> bytes:
     return b"W" + block_hash + ino.to_bytes(8, "big")
 
@@ -281,6 +286,7 @@ class Heads:
         for ino in self.touched:
             inode = self.state.inode(ino)
             if inode is not None and any(head.before for head in inode.heads):
+                self.state.put(hiding_key(ino), b"")
                 self.complete(ino)
                 self._part_from_before(ino)
 
@@ -326,6 +332,8 @@ class Heads:
             assert head.before is not None
             self._drop_map(head.before, keep=head)
         inode.heads = [head._replace(before=None) if head in done else head for head in inode.heads]
+        if all(head.before is None for head in inode.heads):
+            self.state.put(hiding_key(ino), None)
         return bool(done)
 
     def _drop_map(self, head: Head, keep: Head) -> None:

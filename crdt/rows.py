@@ -104,7 +104,7 @@ class Link:
             self.removals.append(new)
 
     def pin(self, new: Stamped[Pin]) -> None:
-        if all(old.dot != new.dot for old in self.pins):
+        if all((old.dot, old.fact.placement) != (new.dot, new.fact.placement) for old in self.pins):
             self.pins.append(new)
 
     def removed_at(self, placement: Stamped[Placement]) -> Stamp:

@@ -356,6 +356,7 @@ class Content:
     def _drop(self, session: Gathered) -> None:
         """Forget all that was gathered.  The next start sweeps rows that a failing disk keeps."""
         del self.sessions[session.ino]
+        self.uncovered.add(session.ino)
         self.weight -= session.weight
         rows = [nameless_key(session.ino, index) for index in session.nameless]
         if session.drafted_ns:

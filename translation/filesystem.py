@@ -144,6 +144,8 @@ class FileSystem:
         self.next_handle = 1
         self.known: dict[int, int] = {}  # inode -> lookup count
         self.content.recover()
+        for ino in replica.hiding():
+            replica.show_newest(ino)
 
     def _held(self, ino: Ino) -> Ref | None:
         shown = self.content.held(ino)
@@ -335,12 +337,11 @@ class FileSystem:
         """A merge may have moved on from what open files show, or brought one back that was removed."""
         for ino, session in list(self.content.sessions.items()):
             inode = self.replica.state.inode(ino)
+            shown = self.attributes.target(ino).head
+            if shown is not None and shown.ref != session.base.head:
+                self.content.overtaken(ino)
             if session.detached and inode is not None and inode.shown:
                 self.content.attach(ino)
-            elif not session.detached:
-                shown = self.attributes.target(ino).head
-                if shown is not None and shown.ref != session.base.head:
-                    self.content.overtaken(ino)
 
     def _show_uncovered(self) -> None:
         """Where a session ended that hid what was merged, the file shows that now."""

@@ -401,6 +401,10 @@ class Replica:
             self._note_branches(ino)
         self.on_merge()
 
+    def hiding(self) -> list[Ino]:
+        """Return the files that show something older than their newest content."""
+        return [Ino(int.from_bytes(key[1:], "big")) for key, _ in self.store.scan(b"L", b"M")]
+
     def show_newest(self, ino: Ino) -> None:
         """Nothing here goes on from what this file showed any more: show what came meanwhile."""
         heads = Heads(self.state, self.held())
