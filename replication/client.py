@@ -28,30 +28,38 @@ def address(url: str) -> str:
     return f"{scheme}://{host}{PATH}"
 
 
-def open_client() -> aiohttp.ClientSession:
-    """Return what dials.  To be called in the loop, and closed."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+class Client:
+    """What dials.  To be made in the loop, and closed."""
 
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        self.http = aiohttp.ClientSession(connector=connector)
 
-@asynccontextmanager
-async def dialed(client: aiohttp.ClientSession, url: str, limits: Limits) -> AsyncIterator[Frames]:
-    """Yield the connection to `url`, not yet greeted.  Raises ConnectionGoneError where there is none."""
-    try:
-        async with asyncio.timeout(limits.connect_s):
-            socket = await client.ws_connect(
-                address(url),
-                max_msg_size=limits.frame_bytes_max,
-                timeout=aiohttp.ClientWSTimeout(ws_close=limits.close_s),
-            )
-    except TimeoutError:
-        raise ConnectionGoneError(f"{url} did not answer within {limits.connect_s:g} s") from None
-    except aiohttp.WSServerHandshakeError as error:
-        why = "it takes no connections at the moment" if error.status == 503 else error.message
-        raise ConnectionGoneError(f"{url} answered {error.status}: {why}") from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise ConnectionGoneError(f"{url}: {error}") from None
-    async with closing(socket, limits) as frames:
-        yield frames
+    async def close(self) -> None:
+        await self.http.close()
+
+    @asynccontextmanager
+    async def dialed(self, url: str) -> AsyncIterator[Frames]:
+        """Yield a connection, not yet greeted.  Raises ConnectionGoneError where there is none."""
+        async with closing(await self._connected(url), self.limits) as frames:
+            yield frames
+
+    async def _connected(self, url: str) -> aiohttp.ClientWebSocketResponse:
+        try:
+            async with asyncio.timeout(self.limits.connect_s):
+                return await self.http.ws_connect(
+                    address(url),
+                    max_msg_size=self.limits.frame_bytes_max,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=self.limits.close_s),
+                )
+        except TimeoutError:
+            raise ConnectionGoneError(f"{url} did not answer within {self.limits.connect_s:g} s") from None
+        except aiohttp.WSServerHandshakeError as error:
+            why = "it takes no connections at the moment" if error.status == 503 else error.message
+            raise ConnectionGoneError(f"{url} answered {error.status}: {why}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionGoneError(f"{url}: {error}") from None
 
 
 async def request_join(
@@ -64,15 +72,19 @@ async def request_join(
 ) -> bytes:
     """Return the answer of the member at `url` to a newcomer's request.
 
-    Raises PeerError where it refuses or is no member of this volume, ConnectionGoneError where it cannot
-    be reached.
+    `nonce`: 32 random bytes.  Raises PeerError where the member refuses or is none of this volume,
+    ConnectionGoneError where it cannot be reached.
     """
     limits = limits or Limits()
     dialer = Dialer(Credentials(volume_id, secret, None), nonce)
-    async with open_client() as client, dialed(client, url, limits) as frames:
-        await greet(frames, dialer)
-        await frames.send(Join(request))
-        message = frames.only(await frames.receive_frame(limits.join_s))
-        if not isinstance(message, Joined):
-            raise PeerError(f"{type(message).__name__} where the answer to a request to join was due")
-        return message.answer
+    client = Client(limits)
+    try:
+        async with client.dialed(url) as frames:
+            await greet(frames, dialer)
+            await frames.send(Join(request))
+            message = frames.only(await frames.receive_frame(limits.join_s))
+            if not isinstance(message, Joined):
+                raise PeerError(f"{type(message).__name__} where an answer was due")
+            return message.answer
+    finally:
+        await client.close()

@@ -1,59 +1,37 @@
 """All peers of one replica.
 
-Threads: everything here runs in one asyncio loop, but for two worker threads.  One does all that
-touches the replica or a session (`Local`, `Session`, `Fetch`, frames in and out), one call at a
-time, so that none of these needs a lock; the other syncs, so that an fsync holds up nothing else.
-`notify` and `request_blocks` may be called in any thread.
+Everything here runs in one asyncio loop, but for what touches the replica or a session: that is the
+worker's (`replication.worker`).  `notify` and `request_blocks` may be called in any thread.
 
 A *cycle* makes what happened known: sync, then see what is durable, then have every session say it.
 While one runs, the next gathers.  What is told of blocks, and the answers to probes, are about what
 was there before the sync began.
-
-Two replicas may dial each other at once.  Of two connections with one peer, the one that was dialed
-by the replica with the smaller store id stays, on both sides; of two that were dialed by the same
-side, the newer, since the older one is dead or will be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from random import Random
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from replication.auth import Acceptor, Dialer, credentials_of
 from replication.backoff import Backoff
-from replication.client import address, dialed, open_client
-from replication.connection import (
-    ENDS,
-    Connection,
-    ConnectionGoneError,
-    Frames,
-    PeerLeftError,
-    WebSocket,
-    WeLeftError,
-    be_greeted,
-    closing,
-    greet,
-)
+from replication.client import Client, address
+from replication.connection import WeLeftError
 from replication.dialing import Dialing, Target
 from replication.exchange import Exchange
 from replication.limits import Limits
-from replication.local import Local, PeerError, RestoredError
-from replication.message import Identity, Join, Joined
+from replication.local import Local, PeerError
+from replication.reception import Reception
 from replication.server import Server
-from replication.session import Session
-from replication.standing import Equality, PeerStatus, Standing, unreached
+from replication.standing import Equality, PeerStatus, unreached
+from replication.worker import Worker
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 OFFLINE = "this replica is offline: its owner stopped all talk to peers"
 STOPPED = "replication has stopped"
@@ -89,13 +67,12 @@ class Hub:
         self.is_paused = False
         self.error = ""  # what is wrong with this replica itself: a sync that failed
         self.exchange = Exchange(local, self.limits)
-        self.connections: dict[bytes, Connection] = {}
-        self.dialing = Dialing(self)
+        self.worker = Worker()
+        self.reception = Reception(self)
+        self.dialing = Dialing(self.reception)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests: set[Future[None]] = set()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="replication")
-        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="replication-sync")
-        self._server = Server(self._serve_incoming, self._refusal, self.limits)
+        self._server = Server(self.reception.serve_incoming, self.refusal, self.limits)
         self._exit = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -116,8 +93,8 @@ class Hub:
         assert self._loop is None, "a hub is started once"
         self._loop = asyncio.get_running_loop()
         try:
-            self._client = open_client()
-            self._exit.push_async_callback(self._client.close)
+            self.reception.client = Client(self.limits)
+            self._exit.push_async_callback(self.reception.client.close)
             self._exit.push_async_callback(self._server.stop)
             self._spawn(self._repeat(self._cycle))
             self._spawn(self._repeat(self._tick))
@@ -140,21 +117,11 @@ class Hub:
         self._is_stopping = True
         async with AsyncExitStack() as steps:  # each is done, whatever became of those before
             steps.callback(self._fail_requests)
-            steps.callback(self._syncer.shutdown)
-            steps.callback(self._worker.shutdown)
+            steps.callback(self.worker.shutdown)
             steps.push_async_callback(self._exit.aclose)
             steps.push_async_callback(self._end_tasks)
             steps.push_async_callback(self.dialing.go_offline)
-            steps.push_async_callback(self._end_connections, WeLeftError("this replica stops"))
-
-    async def _end_connections(self, why: WeLeftError) -> None:
-        for connection in self.connections.values():
-            connection.end(why)
-        waits = [asyncio.create_task(c.gone.wait()) for c in self.connections.values()]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=self.limits.close_s)
-            for wait in late:
-                wait.cancel()
+            steps.push_async_callback(self.reception.end_all, WeLeftError("this replica stops"))
 
     async def _end_tasks(self) -> None:
         tasks = self._tasks | self._server.tasks
@@ -186,7 +153,7 @@ class Hub:
     async def pause(self) -> None:
         """Go offline: end all connections, refuse new ones."""
         self.is_paused = True
-        await self._end_connections(WeLeftError(OFFLINE))
+        await self.reception.end_all(WeLeftError(OFFLINE))
         await self.dialing.go_offline()
         self.announce()
 
@@ -196,7 +163,7 @@ class Hub:
         if self._loop is not None and not self._is_stopping:
             self.dialing.go_online()
 
-    def _refusal(self) -> str:
+    def refusal(self) -> str:
         return OFFLINE if self.is_paused else STOPPED if self._is_stopping else ""
 
     # What people and programs wait for
@@ -207,7 +174,7 @@ class Hub:
             return
         self._is_notified = True
         try:
-            self._loop.call_soon_threadsafe(self._begin_cycle)
+            self._loop.call_soon_threadsafe(self.begin_cycle)
         except RuntimeError:
             assert self._is_stopping, "the loop is closed"
 
@@ -237,11 +204,11 @@ class Hub:
             raise BlocksUnavailableError(OFFLINE)
         deadline_s = time.monotonic() + self.limits.request_s
         goals = self.dialing.hurry()
-        await self._in_worker(self.exchange.begin_request, hashes)
-        self._wake_all()
+        await self.worker.run(self.exchange.begin_request, hashes)
+        self.reception.wake_all()
         while True:
             pulse = self._pulse  # before looking: what changes meanwhile is not missed
-            absent, hopeless = await self._in_worker(self.exchange.look_for, hashes)
+            absent, hopeless = await self.worker.run(self.exchange.look_for, hashes)
             if not absent:
                 return
             if hopeless and not self.dialing.pending(goals):
@@ -261,26 +228,26 @@ class Hub:
         goals = self.dialing.hurry()
         self._probe_number += 1
         number = self._probe_number
-        await self._in_syncer(self.local.sync)
-        self._begin_cycle()
+        await self.worker.sync(self.local.sync)
+        self.begin_cycle()
         while not self.is_paused:
             pulse = self._pulse
-            names = [c.peer.name for c in self.connections.values() if c.session is None]
+            names = [c.peer.name for c in self.reception if c.session is None]
             reasons = [f"{name} is being greeted" for name in names]
-            reasons += await self._in_worker(self.exchange.differences, number, time.monotonic())
+            reasons += await self.worker.run(self.exchange.differences, number, time.monotonic())
             reasons += [f"{target.url} is being dialed" for target in self.dialing.pending(goals)]
-            count = len(self.connections)
+            count = len(self.reception.connections)
             if not reasons:
                 return Equality(is_equal=True, peer_count=count, reason="")
-            self._wake_all()
+            self.reception.wake_all()
             if not await _happens(pulse, deadline_s):
                 return Equality(is_equal=False, peer_count=count, reason="; ".join(reasons))
         return Equality(is_equal=False, peer_count=0, reason=OFFLINE)
 
     async def status(self) -> list[PeerStatus]:
         """Return what is known of each peer, those that were never reached last."""
-        directions = {s: "out" if c.is_ours else "in" for s, c in self.connections.items()}
-        known = await self._in_worker(self.exchange.status, directions, time.monotonic())
+        directions = self.reception.directions()
+        known = await self.worker.run(self.exchange.status, directions, time.monotonic())
         urls = {peer.url for peer in known}
         return known + [unreached(t.url, t.error) for t in self.dialing if t.url not in urls]
 
@@ -294,147 +261,34 @@ class Hub:
                 done.set_result(None)
         self._requests.discard(done)
 
-    # One connection
-
-    async def call(self, target: Target) -> None:
-        """Dial, greet, and run the connection until it ends.  Raises one of ENDS."""
-        async with dialed(self._client, target.url, self.limits) as frames:
-            dialer = Dialer(credentials_of(self.local), os.urandom(32))
-            async with asyncio.timeout(self.limits.greeting_s):
-                peer = await greet(frames, dialer)
-            await self._in_worker(self.local.check_peer, *peer)
-            target.reached(peer.store_id)
-            self.exchange.standing(peer).url = target.url
-            await self._serve(frames, peer, is_ours=True)
-
-    async def _serve_incoming(self, socket: WebSocket) -> None:
-        try:
-            async with closing(socket, self.limits) as frames:
-                acceptor = Acceptor(credentials_of(self.local), os.urandom(32))
-                async with asyncio.timeout(self.limits.greeting_s):
-                    peer = await be_greeted(frames, acceptor)
-                if peer is None:
-                    await frames.send(acceptor.welcome(None))
-                    await self._admit_newcomer(frames)
-                else:
-                    await self._in_worker(self.local.check_peer, *peer)
-                    await frames.send(acceptor.welcome(peer))
-                    await self._serve(frames, peer, is_ours=False)
-        except ENDS as error:
-            logger.info("a connection from a peer ended: %s", error)
-
-    async def _admit_newcomer(self, frames: Frames) -> None:
-        message = frames.only(await frames.receive_frame(self.limits.greeting_s))
-        if not isinstance(message, Join) or len(message.request) > self.limits.join_bytes_max:
-            raise PeerError("no request to join, or too large a one")
-        if self.admit is None:
-            raise PeerError("this replica lets nobody in")
-        await frames.send(Joined(await self._in_worker(self.admit, message.request)))
-
-    async def _serve(self, frames: Frames, peer: Identity, *, is_ours: bool) -> None:
-        """Carry a session with a peer that may come in.  Raises one of ENDS."""
-        connection = Connection(frames, peer, is_ours=is_ours)
-        await self._take_place(connection)
-        standing = self.exchange.standing(peer)
-        try:
-            session = await self._in_worker(self._open, connection)
-            self.announce()
-            self._begin_cycle()  # which lets it speak
-            await connection.run(session, self)
-        except ENDS as error:
-            self._note_end(standing, error)
-            raise
-        except Exception as error:
-            # A fault of ours ends this connection, and not the hub.
-            logger.exception("the connection to %s failed", peer.name)
-            standing.error = f"this replica failed: {error!r}"
-            raise ConnectionGoneError("this replica failed, see its log") from None
-        finally:
-            del self.connections[peer.store_id]
-            self._worker.submit(self._close, connection)
-            connection.gone.set()
-            self.announce()
-            self._wake_all()  # what was asked of this peer is to be asked of others
-
-    async def _take_place(self, new: Connection) -> None:
-        """Become the connection with this peer.  Raises WeLeftError where another one stays."""
-        store_id = new.peer.store_id
-        while (old := self.connections.get(store_id)) is not None:
-            keeps_ours = self.local.store_id < store_id
-            if old.is_ours != new.is_ours and old.is_ours == keeps_ours:
-                raise WeLeftError("connected already: the other side dialed too")
-            old.end(WeLeftError("replaced by another connection"))
-            await old.gone.wait()
-        if self._refusal():
-            raise WeLeftError(self._refusal())
-        self.connections[store_id] = new
-
-    def _open(self, connection: Connection) -> Session:
-        # Assigned in the worker: whoever waits for this may be cancelled, and `_close` comes later.
-        connection.session = self.exchange.open(connection.peer)
-        return connection.session
-
-    def _close(self, connection: Connection) -> None:
-        if connection.session is not None:
-            self.exchange.close(connection.session)
-
-    def _note_end(self, standing: Standing, error: Exception) -> None:
-        if isinstance(error, WeLeftError):
-            return
-        says = "the peer says: " if isinstance(error, PeerLeftError) else ""
-        standing.error = says + (str(error) or type(error).__name__)
-        logger.info("the connection to %s ended: %s", standing.identity.name, standing.error)
-        if isinstance(error, RestoredError) and self.on_restored is not None:
-            self._worker.submit(self.on_restored, str(error))
-
-    def heard(self, connection: Connection) -> None:
-        self.exchange.standing(connection.peer).last_contact_s = time.time()
-
-    async def accept(self, session: Session, frame: bytes) -> None:
-        await self._in_worker(self.exchange.receive, session, frame, time.monotonic())
-        if session.has_changed:
-            session.has_changed = False
-            self._begin_cycle()
-        self._spread()
-        self.announce()
-
-    async def next_frame(self, session: Session) -> bytes | None:
-        frame = await self._in_worker(self.exchange.next_frame, session, time.monotonic())
-        self._spread()
-        return frame
-
-    def connection_to(self, store_id: bytes | None) -> Connection | None:
-        return None if store_id is None else self.connections.get(store_id)
-
     # The tasks of the loop
 
     async def _cycle(self) -> None:
         await self._dirty.wait()
         self._dirty.clear()
-        if not self.connections:
+        if not self.reception.connections:
             return  # nobody to tell: no fsync for nothing
         started_s = time.monotonic()
-        sessions = [c.session for c in self.connections.values() if c.session is not None]
-        mark = self.exchange.mark(sessions)
-        await self._in_syncer(self.local.sync)
-        await self._in_worker(self.exchange.advance, mark, time.monotonic())
+        mark = self.exchange.mark(self.reception.sessions())
+        await self.worker.sync(self.local.sync)
+        await self.worker.run(self.exchange.advance, mark, time.monotonic())
         self._synced_blocks = mark.arrived_count
-        self._wake_all()
+        self.reception.wake_all()
         self.announce()
         # A lone commit goes out at once; many in a row share their syncs.
         await asyncio.sleep(started_s + self.limits.cycle_gap_s - time.monotonic())
 
     async def _tick(self) -> None:
         await asyncio.sleep(self.limits.tick_s)
-        for connection in list(self.connections.values()):
+        for connection in self.reception:
             if connection.session is not None:
                 try:
-                    await self._in_worker(self.exchange.tick, connection.session, time.monotonic())
+                    await self.worker.run(self.exchange.tick, connection.session, time.monotonic())
                 except PeerError as error:
                     connection.end(error)
         if self.exchange.fetch.arrived_count != self._synced_blocks:
-            self._begin_cycle()
-        self._wake_all()
+            self.begin_cycle()
+        self.reception.wake_all()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -449,19 +303,9 @@ class Hub:
             else:
                 self.error = ""
 
-    def _begin_cycle(self) -> None:
+    def begin_cycle(self) -> None:
         self._is_notified = False  # before the sync: who commits after this notifies again
         self._dirty.set()
-
-    def _spread(self) -> None:
-        """Let the other sessions speak, where what one has heard concerns them."""
-        if self.exchange.fetch.has_stirred:
-            self.exchange.fetch.has_stirred = False
-            self._wake_all()
-
-    def _wake_all(self) -> None:
-        for connection in self.connections.values():
-            connection.wake.set()
 
     def announce(self) -> None:
         """Wake all who wait for a change: they look again."""
@@ -472,13 +316,6 @@ class Hub:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        assert not kwargs, "run_in_executor takes none"
-        return await asyncio.get_running_loop().run_in_executor(self._worker, call, *args)
-
-    async def _in_syncer(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._syncer, call)
 
 
 async def _happens(pulse: asyncio.Event, deadline_s: float) -> bool:

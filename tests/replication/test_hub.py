@@ -83,7 +83,7 @@ def is_equal(*some) -> bool:
 
 
 def is_connected(*some) -> bool:
-    return all(hub.connections for hub in some)
+    return all(hub.reception.connections for hub in some)
 
 
 def test_a_commit_arrives_without_anybody_polling():
@@ -116,8 +116,8 @@ def test_both_dialing_each_other_end_with_one_connection():
             await until(
                 lambda: (
                     is_connected(a, b)
-                    and [c.is_ours for c in a.connections.values()] == [True]
-                    and [c.is_ours for c in b.connections.values()] == [False]
+                    and [c.is_ours for c in a.reception.connections.values()] == [True]
+                    and [c.is_ours for c in b.reception.connections.values()] == [False]
                 )
             )
             assert (await a.wait_equal(LONG_S)).is_equal
@@ -148,7 +148,7 @@ def test_after_a_cut_they_find_each_other_again():
             for n in range(5):
                 commit(b, b"%d" % n)
                 await until(lambda: is_connected(a, b) and is_equal(a, b))
-                for connection in list(b.connections.values()):
+                for connection in list(b.reception.connections.values()):
                     connection.frames.socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
                     await connection.gone.wait()
             commit(a, b"at last")
@@ -215,7 +215,7 @@ def test_a_peer_that_falls_silent_is_noticed_and_found_again():
                 await until(lambda: is_connected(a, b) and is_equal(a, b))
                 relay.is_silent = True
                 commit(a, b"meanwhile")
-                await until(lambda: not a.connections and not b.connections)
+                await until(lambda: not a.reception.connections and not b.reception.connections)
                 (peer,) = await a.status()
                 assert "nothing was heard for 0.5 s" in peer.error
                 assert not peer.is_connected
@@ -233,12 +233,12 @@ def test_a_connection_that_only_heartbeats_keeps_is_kept():
         async with hubs(FakeLocal(1), FakeLocal(2), limits=limits) as (a, b):
             a.add_peer(b.url)
             await until(lambda: is_connected(a, b))
-            (connection,) = a.connections.values()
+            (connection,) = a.reception.connections.values()
             heard = set()
             await until(
                 lambda: heard.add(a.exchange.standing(connection.peer).last_contact_s) or len(heard) > 20
             )
-            assert list(a.connections.values()) == [connection]
+            assert list(a.reception.connections.values()) == [connection]
 
     run(story)
 
@@ -249,10 +249,10 @@ def test_offline_refuses_and_online_catches_up():
             a.add_peer(b.url)
             await until(lambda: is_connected(a, b))
             await b.pause()
-            assert not b.connections
+            assert not b.reception.connections
             commit(a, b"while b is offline")
             commit(b, b"while offline")
-            await until(lambda: not a.connections)
+            await until(lambda: not a.reception.connections)
             answer = await a.wait_equal(LONG_S)
             assert answer == (True, 0, "")  # nobody can be reached
             (peer,) = await a.status()
@@ -291,8 +291,8 @@ def test_one_that_is_no_member_learns_nothing_and_changes_nothing(wrong, member_
             (peer,) = await dialing.status()
             assert peer.name is None
             assert await dialed.status() == []
-            assert not a.connections
-            assert not stranger.connections
+            assert not a.reception.connections
+            assert not stranger.reception.connections
             assert a.local.facts().isdisjoint(stranger.local.facts())
 
     run(story)
@@ -318,7 +318,7 @@ def test_dialing_oneself_is_refused():
             a.add_peer(a.url)
             await until(lambda: a.dialing.targets[a.url].attempt_count >= 1)
             assert "this replica itself" in a.dialing.targets[a.url].error
-            assert not a.connections
+            assert not a.reception.connections
 
     run(story)
 
@@ -477,7 +477,7 @@ def test_a_block_is_waited_for_while_its_peer_is_being_dialed():
             b.add_peer(a.url)
             await until(lambda: len(b.local.store) == 1)
             await a.pause()
-            await until(lambda: not b.connections)
+            await until(lambda: not b.reception.connections)
             a.local.commit(b"more", [b"other"])
             b.local.needed[hash_of(b"other")] = None
             a.resume()
@@ -525,7 +525,7 @@ def test_status_says_how_far_apart_they_are():
             a.add_peer(f"{HOST}:1")
             assert (await a.wait_equal(LONG_S)).is_equal
             await b.pause()
-            await until(lambda: not a.connections)
+            await until(lambda: not a.reception.connections)
             for _ in range(3):
                 a.local.commit(b"x")
             a.local.sync()
@@ -546,7 +546,7 @@ def test_a_removed_peer_is_dialed_no_more():
             a.add_peer(b.url)
             await until(lambda: is_connected(a, b))
             await a.remove_peer(b.url)
-            await until(lambda: not a.connections and not b.connections)
+            await until(lambda: not a.reception.connections and not b.reception.connections)
             commit(a, b"x")
             assert (await a.wait_equal(LONG_S)).peer_count == 0
             assert b.local.facts() == set()
@@ -597,7 +597,7 @@ def test_no_delay_is_set_on_both_sides():
             a.add_peer(b.url)
             await until(lambda: is_connected(a, b))
             for hub in (a, b):
-                (connection,) = hub.connections.values()
+                (connection,) = hub.reception.connections.values()
                 sock = connection.frames.socket.get_extra_info("socket")
                 assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
