@@ -15,7 +15,7 @@ from crdt.blocks import BLOCK_SIZE, HOLE, BlockMap, Rows, block_key
 from crdt.facts import Ino, Ref
 
 
-class BlocksMissing(OSError):  # noqa: N818 - what a reader waits for, and no failure yet
+class BlocksMissing(OSError):
     """Blocks of a content are not here yet: fetch them and try the request again.
 
     An OSError, so that a request which does not wait fails with EIO.
@@ -123,4 +123,5 @@ def cut_out(blocks: Sequence[bytes | bytearray], offset: int, end: int) -> bytes
 
 
 def _padded(piece: bytes | bytearray, size: int) -> bytes:
-    return bytes(piece) if len(piece) == size else piece + bytes(size - len(piece))
+    # SUBTLE: bytes, also of a bytearray: what is returned goes into versions, and must not change.
+    return bytes(piece).ljust(size, b"\0")
