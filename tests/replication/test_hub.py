@@ -433,7 +433,7 @@ def test_a_block_that_a_program_waits_for_comes():
     run(story)
 
 
-def test_a_block_comes_through_a_replica_that_waits_for_it_too():
+def test_a_block_that_is_lost_everywhere_fails_at_the_end_of_a_line_too():
     async def story():
         async with hubs(FakeLocal(1), FakeLocal(2), FakeLocal(3)) as (a, b, c):
             commit(a, b"file", [b"content"])

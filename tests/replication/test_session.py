@@ -452,6 +452,25 @@ def test_a_store_whose_arrivals_went_back_is_an_old_copy_too():
         session.receive(Pull(1, VersionVector()), 0.0)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        State(VersionVector({1: 2}), 0),
+        Pull(0, VersionVector({1: 2})),
+        Commits((), 1, VersionVector({1: 2}), last=True),
+    ],
+)
+def test_a_peer_that_heard_of_own_commits_from_others_shows_an_old_copy_too(message):
+    local = FakeLocal(1)
+    local.commit(b"one")
+    local.sync()
+    session = Site(local, Limits()).exchange.open(Site(FakeLocal(2), Limits()).identity)
+    session.receive(State(VersionVector({1: 1}), 0), 0.0)
+    with pytest.raises(RestoredError, match="seen 2 commits of this replica, which has 1"):
+        session.receive(message, 0.0)
+    assert local.receives == []
+
+
 @pytest.mark.parametrize("message", [Pull(0, VersionVector()), Want((), urgent=False), Answer(1)])
 def test_a_state_comes_first(message):
     session = Site(FakeLocal(1), Limits()).exchange.open(Site(FakeLocal(2), Limits()).identity)
