@@ -8,10 +8,14 @@ from an older version gets a copy of the map of a head that came of it, taken ba
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
 from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
+from crdt.codec import pack, unpack
 from crdt.facts import Ino, Ref, Version
 from crdt.names import branches
-from crdt.rows import Head, Inode, Stamped, StoredVersion
+from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
 from crdt.state import State, prefix_end
 from crdt.versions import branch, is_on_branch, owner, step_of
 
@@ -31,6 +35,14 @@ def wanted_key(block_hash: bytes, ino: Ino) -> bytes:
 
 def waiting_key(ino: Ino, block_hash: bytes) -> bytes:
     return b"P" + ino.to_bytes(8, "big") + block_hash
+
+
+class Place(NamedTuple):
+    """Where a block stands in a block map."""
+
+    map_ino: Ino
+    map: int
+    block: int  # its index
 
 
 class Heads:
@@ -175,12 +187,12 @@ class Heads:
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
         missing = not here and self._any_missing(version)
-        kept = missing or (not here and old.ref in self.held)
+        kept = (missing and self._is_whole(inode.ino)) or (not here and old.ref in self.held)
         before = old.before if old.before is not None and old.before.size else None
         map_id = old.map
         if kept and before is None and old.before is None and (old.size or not missing):
             before = old
-            map_id = self._copy_of(old, map_ino, version)
+            map_id = self._copy_of(inode.ino, old, map_ino, version)
         elif version.inline is not None and before is not None:
             self._drop_map(before, keep=old)
             before = None
@@ -190,11 +202,24 @@ class Heads:
             self._doubt(inode.ino, map_ino, map_id, dict(version.changed))
         return new._replace(map=map_id, map_ino=map_ino, before=before)
 
-    def _copy_of(self, old: Head, map_ino: Ino, version: Version) -> int:
+    def _is_whole(self, ino: Ino) -> bool:
+        """Are all blocks here that the file shows?"""
+        return ino not in self.doubtful and not self._waiting(ino)
+
+    def _copy_of(self, ino: Ino, old: Head, map_ino: Ino, version: Version) -> int:
         """A map for the new version, where the old head keeps its own."""
         if not old.map or version.inline is not None:
             return NO_MAP
         WritableMap(self.state, map_ino, old.map).copy_to(version.version)
+        missing = {
+            place.block: block_hash
+            for block_hash, places in self._waiting(ino)
+            for place in places
+            if (place.map_ino, place.map) == (map_ino, old.map)
+        }
+        known = self.doubtful.get(ino, {}).get((map_ino, old.map), {})
+        if missing or known:
+            self._doubt(ino, map_ino, version.version, missing | known)
         return int(version.version)
 
     def _keep_undo(self, ref: Ref, undo: bytes) -> None:
@@ -272,23 +297,59 @@ class Heads:
     def _doubt(self, ino: Ino, map_ino: Ino, map_id: int, blocks: dict[int, bytes]) -> None:
         self.doubtful.setdefault(ino, {}).setdefault((map_ino, map_id), {}).update(blocks)
 
-    def want_blocks(self) -> None:
-        """Note the blocks that maps of this batch name and that are not here.
+    def want_blocks(self, appeared: Iterable[Ino]) -> None:
+        """Note the blocks that maps of this batch name and that are not here; forget those that no map
+        names any more.
 
-        Blocks that a later version of the same batch replaced are never asked for.
+        `appeared`: files that show and did not before: all their blocks are looked at, since what was
+        removed asks for none.  Blocks that a later version of the same batch replaced are never asked for.
         """
-        for ino, maps in self.doubtful.items():
-            for (map_ino, map_id), blocks in maps.items():
-                rows = BlockMap(self.state, map_ino, map_id)
-                for index, block_hash in blocks.items():
-                    if block_hash and rows.hash_at(index) == block_hash:
-                        self._want(ino, block_hash)
-        for ino in self.touched:
-            inode = self.state.inode(ino)
-            if inode is not None and any(head.before for head in inode.heads):
+        for ino in appeared:
+            for head in self._inode(ino).heads:
+                if head.map:
+                    blocks = dict(BlockMap(self.state, head.map_ino, head.map).items())
+                    self._doubt(ino, Ino(head.map_ino), head.map, blocks)
+        for ino in self.touched | self.doubtful.keys():
+            inode = self._inode(ino)
+            self._forget_blocks(inode)
+            if inode.shown:
+                for (map_ino, map_id), blocks in self.doubtful.get(ino, {}).items():
+                    self._want(ino, BlockMap(self.state, map_ino, map_id), blocks)
+            if any(head.before for head in inode.heads):
                 self.state.put(hiding_key(ino), b"")
                 self.complete(ino)
                 self._part_from_before(ino)
+
+    def _forget_blocks(self, inode: Inode) -> None:
+        """Blocks that were replaced before they came may be nowhere any more: nobody waits for them."""
+        for block_hash, places in self._waiting(inode.ino):
+            left = [place for place in places if inode.shown and self._is_at(place, block_hash)]
+            if not left:
+                self.state.put(wanted_key(block_hash, inode.ino), None)
+            self.state.put(waiting_key(inode.ino, block_hash), pack(left) if left else None)
+
+    def _waiting(self, ino: Ino) -> list[tuple[bytes, list[Place]]]:
+        """The blocks that a file waits for, and where in its maps they stand."""
+        prefix = b"P" + ino.to_bytes(8, "big")
+        rows = self.state.scan(prefix, prefix_end(prefix))
+        return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
+
+    def _is_at(self, place: Place, block_hash: bytes) -> bool:
+        return BlockMap(self.state, place.map_ino, place.map).hash_at(place.block) == block_hash
+
+    def _want(self, ino: Ino, blocks: BlockMap, doubtful: dict[int, bytes]) -> None:
+        for index, block_hash in doubtful.items():
+            if not block_hash or blocks.hash_at(index) != block_hash:
+                continue
+            if self.state.get(block_key(block_hash)) is not None:
+                continue
+            key = waiting_key(ino, block_hash)
+            row = self.state.get(key)
+            place = (blocks.ino, blocks.map_id, index)
+            places = [] if row is None else list(cast(Row, unpack(row)))
+            if place not in places:
+                self.state.put(key, pack([*places, place]))
+            self.state.put(wanted_key(block_hash, ino), b"")
 
     def _part_from_before(self, ino: Ino) -> None:
         """A conflict entry does not show what the file was before they parted: it has nothing to show yet."""
@@ -297,11 +358,6 @@ class Heads:
             if head.before is not None and not is_on_branch(self.state, top, head.before.ref):
                 self._drop_map(head.before, keep=head)
                 inode.heads = [h._replace(before=None) if h.ref == head.ref else h for h in inode.heads]
-
-    def _want(self, ino: Ino, block_hash: bytes) -> None:
-        if self.state.get(block_key(block_hash)) is None:
-            self.state.put(wanted_key(block_hash, ino), b"")
-            self.state.put(waiting_key(ino, block_hash), b"")
 
     def _may_show(self, head: Head, before: Head) -> bool:
         stored = self.state.version(head.ref)

@@ -25,7 +25,18 @@ from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
 from crdt.rows import Head, Inode, Item, decode_pinned
 from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end
-from crdt.versions import Fork, first_version, fork, line, order, shown_heads, step_of, top_of
+from crdt.versions import (
+    Fork,
+    falls,
+    first_version,
+    fork,
+    fork_of_any,
+    line,
+    order,
+    shown_heads,
+    step_of,
+    top_of,
+)
 
 NAME_MAX = 255
 EXTENSION_MAX = 16
@@ -416,10 +427,13 @@ class Claim:
     def fork_from(self, other: Claim) -> Fork:
         mine = self.heads[0].ref if self.heads else first_version(self.inode.ino)
         theirs = other.heads[0].ref if other.heads else first_version(other.inode.ino)
-        return fork(
+        lines = (
             line(self.state, mine, self.placed.fact.via),
             line(self.state, theirs, other.placed.fact.via),
         )
+        if falls(self.state, mine, self.placed.fact.via) and falls(self.state, theirs, other.placed.fact.via):
+            return fork(*lines)
+        return fork_of_any(*(list(one) for one in lines))
 
     def made_beside(self, best: Claim) -> tuple[Dot, int]:
         """What made it the loser of its name, and when: its placement or, where it shares a past with the

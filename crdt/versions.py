@@ -110,6 +110,20 @@ def fork(left: Iterator[Step], right: Iterator[Step]) -> Fork:
     return Fork(after_a, after_b, None)
 
 
+def falls(state: State, head: Ref, via: Ref | None) -> bool:
+    """Do the stamps along the line fall?  Not sure where it leaves its branch for a version beside it."""
+    return via is None or is_on_branch(state, via, head)
+
+
+def fork_of_any(left: list[Step], right: list[Step]) -> Fork:
+    """As `fork`, for lines whose stamps need not fall."""
+    seen = {step.ref for step in right}
+    at = next((i for i, step in enumerate(left) if step.ref in seen), len(left))
+    common = left[at].ref if at < len(left) else None
+    other = next((i for i, step in enumerate(right) if step.ref == common), len(right))
+    return Fork(left[at - 1] if at else None, right[other - 1] if other else None, common)
+
+
 def order(found: Fork) -> int:
     """Compare two walks from their beginning on: 1 where the left one leads, -1 where the right does."""
     if found.left is None or found.right is None:

@@ -92,6 +92,8 @@ class Transaction:
         self.names: set[NameKey] = set()
         self.attributes: set[Ino] = set()
         self.contents: dict[Ino, Ref | None] = {}  # what a file showed before the batch
+        self.appeared: set[Ino] = set()  # files that show, and did not before
+        self.dots: set[int] = set()
         self.shared_names = 0
         self.tree_changed = False
 
@@ -103,6 +105,7 @@ class Transaction:
         Raises LookupError where a fact names what is not known here.
         """
         keys: dict[bytes, None] = {}
+        self.dots.add(commit.dot)
         for fact in commit.facts:
             keys[self._apply(Stamped(commit.dot, commit.hlc, commit.wall_ns, fact))] = None
         return list(keys)
@@ -253,12 +256,12 @@ class Transaction:
                 self.state.edit(ino).at = replay.place(ino)
                 self.directories.add(ino)
             self.tree_changed = True
-        self.heads.want_blocks()
         for ino in self.heads.touched:
             self._touch(ino)
         for ino in sorted(self.files):
             self._show_file(self._known(ino))
         self._show_directories()
+        self.heads.want_blocks(self.appeared)
 
     def done(self) -> None:
         """The batch is committed."""
@@ -284,6 +287,11 @@ class Transaction:
             self._set_item(place, was[place], None)
         for place, item in now.items():
             self._set_item(place, was.get(place), item)
+        is_new = inode.birth.claims is None and int(inode.stamp.dot) in self.dots
+        if shown and not inode.shown and not is_new:
+            self.appeared.add(inode.ino)
+        if inode.shown and not shown:
+            self.heads.touched.add(inode.ino)
         mine = self.state.edit(inode.ino)
         mine.shown, mine.branches = shown, len(extra)
 

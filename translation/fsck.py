@@ -164,7 +164,7 @@ class Check:
             return
         if (stored.fact.size, stored.dot) != (head.size, head.dot):
             yield Finding(shown_key(key), f"the head {head.ref} is not as its version says")
-        if not head.map:
+        if not head.map or not inode.shown:
             return
         owner = inode.ino
         for index, block_hash in BlockMap(self.state, head.map_ino, head.map).items():

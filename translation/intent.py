@@ -11,9 +11,11 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
+from typing import cast
 
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import Dot, Stamp, join, replica_of
+from crdt.codec import unpack
 from crdt.facts import (
     DERIVED,
     ROOT,
@@ -30,10 +32,13 @@ from crdt.facts import (
     Removal,
     Version,
     VersionId,
+    Xattr,
 )
 from crdt.names import Entry, branch_ino, branches
-from crdt.rows import Head, Inode, Link
+from crdt.rows import Head, Inode, Link, Row, stamped_list
+from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_named, shown_heads, surviving
+from crdt.view import shown_xattr
 from translation.locality import Locality
 from translation.replica import Moment, Replica
 
@@ -302,16 +307,30 @@ class Intents:
             policy=origin.birth.policy,
             claims=entry.top,
         )
+        copied = [birth, *self._copied(origin, entry.ino)]
         if not placed:
-            return [birth]
+            return copied
         link = LinkId(entry.ino)
         if self.was_removed(entry):
             moved = Placement(
                 entry.ino, link, entry.parent, entry.name, over_split=True, left=(entry.parent,)
             )
-            return [birth, moved]
+            return [*copied, moved]
         placement = Placement(entry.ino, link, entry.parent, entry.raw, split=True)
-        return [birth, placement, Pin(entry.ino, link, Dot(0), entry.name)]
+        return [*copied, placement, Pin(entry.ino, link, Dot(0), entry.name)]
+
+    def _copied(self, origin: Inode, ino: Ino) -> list[Fact]:
+        """What a split copies beside mode and owner: times set by hand, extended attributes."""
+        facts: list[Fact] = []
+        by_hand = origin.last_set(Field.MTIME)
+        if by_hand is not None:
+            facts.append(Register(ino, Field.MTIME, by_hand.fact.value, ()))
+        prefix = xattr_key(origin.ino, b"")
+        for key, row in self.state.scan(prefix, prefix_end(prefix)) if origin.xattr_count else ():
+            value = shown_xattr(stamped_list(cast(Row, unpack(row))))
+            if value is not None:
+                facts.append(Xattr(ino, key[len(prefix) :], value, ()))
+        return facts
 
     def was_removed(self, entry: Entry) -> bool:
         """Was this conflict entry removed before, and shows for an edit that did not see that?"""

@@ -30,6 +30,7 @@ from crdt.versions import owner
 from crdt.view import Changes, Transaction
 
 FORMAT = 1
+SLICE_ROWS = 16_384  # arrivals that one call looks at: it holds the lock
 ACTIVE = 1
 WANTED_KEY_SIZE = 41  # W, hash, inode
 
@@ -80,9 +81,11 @@ class Replica:
         replica, name, store_id = cast(tuple[int, str, bytes], self._row(REPLICA_KEY))
         self.replica, self.name, self.store_id = ReplicaId(replica), name, store_id
         hlc, end, counters = cast(tuple[int, int, Row], self._row(CLOCK_KEY))
-        self.latest_hlc, self.arrival_end = hlc, end
-        self._vector = VersionVector({ReplicaId(r): n for r, n in counters})
-        self._durable = (self.arrival_end, self._vector)
+        self.latest_hlc = hlc
+        # Arrivals and vector are one attribute: `sync` reads it without the lock, and a vector that is
+        # ahead of the arrivals would tell a peer that it has seen what it was never sent.
+        self._committed_to = (end, VersionVector({ReplicaId(r): n for r, n in counters}))
+        self._durable = self._committed_to
         self._members = {member.replica: member for member in self._read_members()}
         self.view = View(self.state, self.member_name)
         self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
@@ -170,7 +173,7 @@ class Replica:
     def begin(self) -> Moment:
         """Return dot and time of the next commit: after every time that was heard of."""
         wall_ns = self.wall_ns()
-        dot = make_dot(self.replica, self._vector.of(self.replica) + 1)
+        dot = make_dot(self.replica, self.seen().of(self.replica) + 1)
         return Moment(dot, next_time(self.latest_hlc, wall_ns), wall_ns)
 
     def commit(
@@ -193,7 +196,7 @@ class Replica:
                 state.rollback()
                 transaction, keys = self._try(commit, rows)
             changes = transaction.changes()
-            vector = self._vector.with_dot(moment.dot)
+            vector = self.seen().with_dot(moment.dot)
             self._put_arrival(self.arrival_end, commit, keys)
             self._put_clock(moment.hlc, self.arrival_end + 1, vector)
             state.commit()
@@ -231,8 +234,7 @@ class Replica:
     ) -> None:
         transaction.done()
         self.latest_hlc = max(self.latest_hlc, hlc)
-        self.arrival_end += count
-        self._vector = vector
+        self._committed_to = (self.arrival_end + count, vector)
         if changes:
             self._changes.merge(changes)
 
@@ -245,7 +247,7 @@ class Replica:
 
     def sync(self) -> None:
         """Make durable what was committed before the call.  In any thread, without the lock."""
-        latest = (self.arrival_end, self._vector)
+        latest = self._committed_to
         self.store.sync()
         if latest[0] > self._durable[0]:
             self._durable = latest
@@ -256,7 +258,11 @@ class Replica:
 
     def seen(self) -> VersionVector:
         """What was committed here, durable or not."""
-        return self._vector
+        return self._committed_to[1]
+
+    @property
+    def arrival_end(self) -> int:
+        return self._committed_to[0]
 
     def durable_end(self) -> int:
         return self._durable[0]
@@ -272,6 +278,7 @@ class Replica:
         end, _ = self._durable
         commits: list[bytes] = []
         size, at, vector = 0, start, seen
+        end = min(end, start + SLICE_ROWS)
         first, last = b"A" + start.to_bytes(8, "big"), b"A" + end.to_bytes(8, "big")
         for key, data in self.store.scan(first, last):
             dot, hlc, wall_ns, keys = cast(Row, unpack(data))
@@ -284,8 +291,10 @@ class Replica:
                     size += len(commits[-1])
                 vector = vector.with_dot(dot)
             at = int.from_bytes(key[1:], "big") + 1
-        # Dots that are dead have no arrival, here or anywhere, and are in the vector all the same.
-        return Slice(commits, max(at, end), vector.merge(self._durable[1]))
+        if end == self._durable[0]:
+            # Dots that are dead have no arrival, here or anywhere, and are in the vector all the same.
+            vector = vector.merge(self._durable[1])
+        return Slice(commits, max(at, end), vector)
 
     def _facts_of(self, dot: Dot, hlc: int, keys: Iterable[bytes]) -> tuple[Fact, ...]:
         found: list[Fact] = []
@@ -326,8 +335,8 @@ class Replica:
 
         Raises CodecError on bytes that are no commits of this volume; nothing is changed then.
         """
-        new = [commit for commit in map(decode_commit, commits) if commit.dot not in self._vector]
-        state, hlc, seen = self.state, self.latest_hlc, self._vector
+        new = [commit for commit in map(decode_commit, commits) if commit.dot not in self.seen()]
+        state, hlc, seen = self.state, self.latest_hlc, self.seen()
         try:
             transaction = Transaction(state, self.view, here=False, held=self.held())
             for at, commit in enumerate(new, self.arrival_end):
