@@ -30,6 +30,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from pathlib import Path
 
+import llfuse
+
 from benchmarks.loads import LOADS, Measured, Scale
 from benchmarks.mount import LOAD_TIMEOUT_S
 from benchmarks.report import number, table
@@ -37,6 +39,7 @@ from benchmarks.scratch import BenchmarkError, Scratch, scratch, wait_until
 from benchmarks.systems import START_TIMEOUT_S, Elmer, Floor, drop_caches, on_cores, settle
 
 SAMPLES_PER_S = 500
+HANDLER_FILES = ("fuse.py", "floor.py")
 NO_FRAME = "no Python frame: llfuse itself, between requests and handlers"
 
 
@@ -81,12 +84,12 @@ def with_cprofile(profiled: Profiled, profile: Path, top: int) -> str:
 
 
 def profile_tables(stats: dict, operations: int, top: int) -> tuple[str, str]:
-    """The requests (what no Python function called), then the functions by their own time."""
+    """The handlers of llfuse's requests, then all functions by their own time."""
     requests = []
     functions = []
-    for (file, line, name), (_, calls, own_s, in_all_s, callers) in stats.items():
+    for (file, line, name), (_, calls, own_s, in_all_s, _) in stats.items():
         where = name if file == "~" else f"{Path(file).parent.name}/{Path(file).name}:{line} {name}"
-        if not callers and file != "~":
+        if Path(file).name in HANDLER_FILES and hasattr(llfuse.Operations, name):
             requests.append((in_all_s, where, calls, in_all_s / calls * 1e6))
         functions.append((own_s, where, calls, own_s / calls * 1e6, in_all_s / calls * 1e6))
     requests.sort(reverse=True)

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 KIB = 1024
 MIB = 1024 * KIB
 BLOCK = 4 * KIB
+AROUND = 16 * MIB
 SAMPLES = 16
 
 
@@ -74,13 +75,16 @@ class Load:
 
 
 class Content:
-    """Random bytes without end, cheap to take: every offset into them is another block."""
+    """Random bytes without end, cheap to take: parts of one size are all different, and repeat
+    nothing that a compressor still remembers."""
 
-    def __init__(self) -> None:
-        self.bytes = memoryview(random.Random(2021).randbytes(2 * MIB))
+    def __init__(self, seed: int = 2021) -> None:
+        # Each time around starts one byte later, so no aligned block comes twice.
+        self.bytes = memoryview(random.Random(seed).randbytes(AROUND + 2 * MIB))
 
     def part(self, index: int, size: int) -> memoryview:
-        start = index % MIB
+        times, start = divmod(index * size, AROUND)
+        start += times % MIB
         return self.bytes[start : start + size]
 
 
@@ -113,19 +117,22 @@ def nothing(scale: Scale) -> None:
 
 
 def write_files(scale: Scale) -> None:
-    content = Content()
-    for index, name in enumerate(names_of(scale)):
+    write_each(names_of(scale), Content())
+
+
+def write_each(names: list[bytes], content: Content) -> None:
+    for index, name in enumerate(names):
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         os.write(fd, content.part(index, BLOCK))
         os.close(fd)
 
 
 def create_and_write(scale: Scale) -> Measured:
+    names, content = names_of(scale), Content()
     started_s = time.perf_counter()
-    write_files(scale)
+    write_each(names, content)
     measured = per_second(scale.files, started_s)
-    expect("files", sorted(os.listdir(b".")), names_of(scale))
-    content = Content()
+    expect("files", sorted(os.listdir(b".")), names)
     for index in range(0, scale.files, max(1, scale.files // SAMPLES)):
         with open(b"f%06d" % index, "rb") as file:
             expect_content(f"file {index}", file.read(), content.part(index, BLOCK))
@@ -251,19 +258,19 @@ def prepare_overwrites(scale: Scale) -> None:
 
 def overwrite(scale: Scale) -> Measured:
     """The fsync at the end counts: what was only gathered in memory is not written."""
-    content = Content()
+    content = Content(seed=2022)
     picked = random.Random(7)
     blocks = [picked.randrange(scale.overwritten_blocks()) for _ in range(scale.overwrites)]
     fd = os.open(b"content", os.O_RDWR)
     started_s = time.perf_counter()
     for index, block in enumerate(blocks):
-        os.pwrite(fd, content.part(index + 1, BLOCK), block * BLOCK)
+        os.pwrite(fd, content.part(index, BLOCK), block * BLOCK)
     os.fsync(fd)
     measured = per_second(len(blocks), started_s)
     last = {block: index for index, block in enumerate(blocks)}
     for block, index in list(last.items())[:SAMPLES]:
         found = os.pread(fd, BLOCK, block * BLOCK)
-        expect_content(f"block {block}", found, content.part(index + 1, BLOCK))
+        expect_content(f"block {block}", found, content.part(index, BLOCK))
     os.close(fd)
     return measured
 

@@ -55,10 +55,10 @@ class Client:
 
 
 class Pair:
-    """Replica A, which listens, and replica B, which joined it.
+    """Replica A, and replica B which joined it.
 
-    With `counted`, all that B says to A goes through a proxy: A gives its ticket while it listens
-    where the proxy will be, and moves to another port before B joins.
+    With `counted`, each tells the other the address of a proxy before it, so that all they say
+    passes one of the two.
     """
 
     def __init__(self, run: Scratch, place: Path, command: str, *, counted: bool = False) -> None:
@@ -66,24 +66,35 @@ class Pair:
         self.command = command
         self.place = place
         self.counted = counted
-        self.proxy: CountingProxy | None = None
+        self.proxies: list[CountingProxy] = []
 
     def start(self) -> None:
-        port = free_port()
+        a, b = self.listening(), self.listening()
         for name in "ab":
             self.mount_of(name).mkdir(parents=True)
         self.elmer("init", str(self.store_of("a")), "--name", "a")
-        self.mount("a", port)
+        self.elmer("mount", str(self.store_of("a")), str(self.mount_of("a")), *a)
         ticket = json.loads(self.elmer("invite", str(self.mount_of("a")), "--json"))["ticket"]
-        if self.counted:
-            self.umount("a")
-            behind = free_port()
-            self.mount("a", behind)
-            self.proxy = CountingProxy(port, behind)
-            self.proxy.start()
-        self.elmer("join", str(self.store_of("b")), ticket, "--name", "b")
-        self.mount("b")
+        self.elmer("join", str(self.store_of("b")), ticket, "--name", "b", *b)
+        self.elmer("mount", str(self.store_of("b")), str(self.mount_of("b")), *b)
         self.sync()
+
+    def listening(self) -> list[str]:
+        """The options that say where a replica listens and is reached."""
+        port = free_port()
+        options = ["--listen", f"127.0.0.1:{port}"]
+        if self.counted:
+            proxy = CountingProxy(0, port)
+            proxy.start()
+            self.proxies.append(proxy)
+            options += ["--url", f"127.0.0.1:{proxy.port}"]
+        return options
+
+    def bytes_on_the_wire(self) -> int:
+        return sum(proxy.bytes_in_all() for proxy in self.proxies)
+
+    def connections_round_the_proxies(self) -> int:
+        return sum(proxy.connections_round_it() for proxy in self.proxies)
 
     def sync(self) -> None:
         for name in "ab":
@@ -97,20 +108,12 @@ class Pair:
 
     def stop(self) -> None:
         for name in "ba":
-            self.umount(name)
-        self.stop_proxy()
+            self.elmer("umount", str(self.mount_of(name)), timeout_s=UMOUNT_TIMEOUT_S)
+        self.stop_proxies()
 
-    def stop_proxy(self) -> None:
-        if self.proxy is not None:
-            self.proxy.stop()
-            self.proxy = None
-
-    def mount(self, name: str, port: int = 0) -> None:
-        listen = ["--listen", f"127.0.0.1:{port}"] if port else []
-        self.elmer("mount", str(self.store_of(name)), str(self.mount_of(name)), *listen)
-
-    def umount(self, name: str) -> None:
-        self.elmer("umount", str(self.mount_of(name)), timeout_s=UMOUNT_TIMEOUT_S)
+    def stop_proxies(self) -> None:
+        while self.proxies:
+            self.proxies.pop().stop()
 
     def store_of(self, name: str) -> Path:
         return self.place / f"store-{name}"

@@ -4,7 +4,7 @@
 
 A first pair of replicas gives the times: from the close of a 4 KiB file on A until its name, and
 its content, are there on B; many files; one large file; a renamed folder.  A second pair, with all
-its traffic through a counting proxy, gives the bytes, so that the proxy slows no figure down.
+its traffic through counting proxies, gives the bytes, so that these slow no figure down.
 
 Whatever fails shows as FAILED with its reason, and the exit status is 1.
 """
@@ -120,35 +120,33 @@ class Replication:
         }
 
     def bytes_of(self, work: Callable[[], object]) -> int:
-        """What passed the proxy for `work`, from quiet to quiet."""
-        proxy = self.pair.proxy
+        """What passed the proxies for `work`, from quiet to quiet."""
         before = self._quiet_count()
         work()
         self.pair.sync()
         after = self._quiet_count()
-        if count := proxy.connections_round_it():
-            raise BenchmarkError(f"{count} connections go round the proxy: not all is counted")
+        if count := self.pair.connections_round_the_proxies():
+            raise BenchmarkError(f"{count} connections go round the proxies: not all is counted")
         return after - before
 
     def idle_bytes(self) -> float:
         before = self._quiet_count()
         time.sleep(IDLE_S)
-        return (self.pair.proxy.bytes_in_all() - before) / IDLE_S
+        return (self.pair.bytes_on_the_wire() - before) / IDLE_S
 
     def _quiet_count(self) -> int:
         """The count once it stands still for QUIET_S, or as it is after QUIET_TIMEOUT_S."""
-        proxy = self.pair.proxy
-        count = proxy.bytes_in_all()
+        count = self.pair.bytes_on_the_wire()
         since_s = time.monotonic()
 
         def quiet() -> bool:
             nonlocal count, since_s
-            if proxy.bytes_in_all() != count:
-                count, since_s = proxy.bytes_in_all(), time.monotonic()
+            if self.pair.bytes_on_the_wire() != count:
+                count, since_s = self.pair.bytes_on_the_wire(), time.monotonic()
             return time.monotonic() - since_s > QUIET_S
 
         wait_until(quiet, QUIET_TIMEOUT_S)
-        return proxy.bytes_in_all()
+        return self.pair.bytes_on_the_wire()
 
 
 class Results:
@@ -201,7 +199,7 @@ def measure_bytes(run: Scratch, arguments: argparse.Namespace, results: Results)
         many = replication.bytes_of(lambda: replication.many(files))
         if many < files * BLOCK:
             raise BenchmarkError(
-                f"{files} files of random bytes passed the proxy as {many} bytes: B has another way"
+                f"{files} files of random bytes passed the proxies as {many} bytes: they have another way"
             )
         renamed = replication.bytes_of(lambda: replication.renamed(files))
         replication.end()
@@ -216,7 +214,7 @@ def measure_bytes(run: Scratch, arguments: argparse.Namespace, results: Results)
     try:
         results.collect("bytes on the wire", count)
     finally:
-        pair.stop_proxy()
+        pair.stop_proxies()
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:

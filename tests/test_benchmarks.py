@@ -33,7 +33,7 @@ import json, os, subprocess, sys
 match sys.argv[1:]:
     case ["init", store, "--name", _]:
         os.makedirs(store + "/content")
-    case ["join", store, ticket, "--name", _]:
+    case ["join", store, ticket, "--name", _, *_]:
         os.makedirs(store)
         os.symlink(ticket, store + "/content")
     case ["mount", store, mountpoint, *_]:
@@ -175,7 +175,7 @@ def test_replication_is_measured_from_end_to_end(place, one_directory):
     )
     said = json.loads(done.stdout)
     assert len(said["figures"]) == 14
-    # Nothing of it passed the proxy, and that must not be reported as "no bytes".
+    # Nothing of it passed the proxies, and that must not be reported as "no bytes".
     (problem,) = said["problems"]
     assert problem.startswith("FAILED bytes on the wire: 5 files of random bytes")
     assert done.returncode == 1
