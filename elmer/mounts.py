@@ -73,7 +73,7 @@ def mount_of_store(store: Path) -> Mount | None:
 def is_stale(mountpoint: Path) -> bool:
     """Whether the daemon of a mount is gone, so that every request of it fails."""
     try:
-        mountpoint.stat()
+        os.statvfs(mountpoint)  # always a request; a stat would be answered from the kernel's cache
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False

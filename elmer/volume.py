@@ -128,6 +128,11 @@ def _told() -> Iterator[None]:
 
 def _check_free(directory: StoreDirectory) -> None:
     path = directory.path
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        # RocksDB's binding takes no other; mount points and names in a volume are any bytes.
+        raise CommandError(f"{path}: the path of a store must be UTF-8", ExitStatus.USAGE) from error
     if path.is_dir():
         if any(path.iterdir()):
             raise CommandError(f"{path} is not empty; choose a new directory", ExitStatus.USAGE)

@@ -96,6 +96,10 @@ def test_init_refuses_a_place_without_parent(run, scratch):
     assert_refused(run("init", scratch / "no" / "where", "--name", "a"), 2, "/no does not exist")
 
 
+def test_init_refuses_a_path_that_is_no_text(run, scratch):
+    assert_refused(run("init", scratch / "\udcff", "--name", "a"), 2, "must be UTF-8")
+
+
 def test_init_refuses_a_store(run, store):
     before = (store / "config.json").read_bytes()
     assert_refused(run("init", store, "--name", "b"), 2, "is not empty")

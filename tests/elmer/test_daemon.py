@@ -1,0 +1,416 @@
+"""Daemons as a person has them: started by `elmer mount`, in the background, and ended."""
+
+import contextlib
+import json
+import os
+import pstats
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from elmer.directory import StoreDirectory, find_holder
+from elmer.mounts import all_mounts, unmount
+from elmer.ticket import decode, encode
+from tests.system.waiting import until
+
+pytestmark = pytest.mark.mount
+
+ROOT = Path(__file__).parents[2]
+COMMAND_TIMEOUT_S = 100
+
+
+def elmer(*arguments: object, status: int = 0, **options) -> str:
+    """Run a command and return what it printed: on standard error where it was to fail."""
+    words = [sys.executable, "-m", "elmer", *map(str, arguments)]
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **options,
+    )
+    assert done.returncode == status, (arguments, done)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stderr if status else done.stdout
+
+
+class Site:
+    def __init__(self, directory: Path, name: str) -> None:
+        self.store = directory / f"store-{name}"
+        self.path = directory / name
+        self.path.mkdir()
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def pid(self) -> int:
+        return self.status()["daemon"]["pid"]
+
+    def mount(self, *options: str) -> str:
+        return elmer("mount", self.store, self.path, *options)
+
+    def status(self) -> dict:
+        return json.loads(elmer("status", self.store, "--json"))
+
+    def is_mounted(self) -> bool:
+        return any(mount.mountpoint == self.path for mount in all_mounts())
+
+    def wait_ended(self) -> None:
+        until(lambda: find_holder(StoreDirectory(self.store)) is None, "the daemon has ended")
+
+    def log(self) -> str:
+        return (self.store / "elmer.log").read_text()
+
+    def end(self) -> None:
+        holder = find_holder(StoreDirectory(self.store))
+        if holder is not None and holder.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder.pid, signal.SIGKILL)
+            self.wait_ended()
+        while self.is_mounted():
+            unmount(self.path, lazily=True)
+
+
+@pytest.fixture
+def sites(scratch: Path) -> Iterator[list[Site]]:
+    """Two sites, the first with a store.  At the end no store is damaged, and no log has a traceback."""
+    both = [Site(scratch, "a"), Site(scratch, "b")]
+    try:
+        elmer("init", both[0].store, "--name", "a")
+        yield both
+        for site in both:
+            if site.is_mounted():
+                elmer("umount", site.path)
+    finally:
+        for site in both:
+            site.end()
+    for site in both:
+        if site.store.exists():
+            elmer("fsck", site.store)
+            assert not (site.store / "elmer.log").exists() or "Traceback" not in site.log()
+
+
+@pytest.fixture
+def site(sites: list[Site]) -> Site:
+    return sites[0]
+
+
+def join(first: Site, second: Site, *options: str) -> None:
+    ticket = elmer("invite", first.path).strip()
+    elmer("join", second.store, ticket, "--name", "b", *options)
+
+
+def test_a_mount_answers_when_the_command_returns_and_keeps_what_was_written(site):
+    said = site.mount()
+    assert re.search(rf"{site.store} is mounted on {site.path}, and listens on 127.0.0.1:\d+", said)
+    (site / "f").write_bytes(b"content")
+    assert elmer("umount", site.path) == f"{site.path} is unmounted\n"
+    assert not site.is_mounted()
+    assert find_holder(StoreDirectory(site.store)) is None
+    assert not (site.store / "control.sock").exists()
+    site.mount()
+    assert (site / "f").read_bytes() == b"content"
+
+
+def test_the_daemon_is_free_of_who_started_it(site):
+    site.mount()
+    process = Path(f"/proc/{site.pid}")
+    assert os.readlink(process / "cwd") == "/"
+    assert os.getsid(site.pid) != os.getsid(0)
+    assert {os.readlink(process / "fd" / str(number)) for number in (0, 1)} == {"/dev/null"}
+    assert os.readlink(process / "fd" / "2") == str(site.store / "elmer.log")
+
+
+def test_all_commands_take_a_path_inside_the_mount(site):
+    site.mount()
+    (site / "d").mkdir()
+    digest = elmer("digest", site.store)
+    assert elmer("digest", site / "d") == elmer("digest", ".", cwd=site / "d") == digest
+    assert json.loads(elmer("status", site / "d", "--json"))["store"] == str(site.store)
+    assert json.loads(elmer("sync", site / "d", "--json")) == {"equal": True, "peers": 0, "reason": ""}
+    assert elmer("conflicts", site / "no-such-name") == "no conflicts\n"
+
+
+def test_a_store_is_mounted_once(sites):
+    first, second = sites
+    first.mount()
+    pattern = rf"{first.store} is in use by `elmer mount` at {first.path}, process {first.pid}"
+    assert re.search(pattern, elmer("mount", first.store, second.path, status=4))
+    assert re.search(pattern, elmer("serve", first.store, status=4))
+    assert re.search(pattern, elmer("fsck", first.store, status=4))
+    assert not second.is_mounted()
+
+
+def test_a_mount_point_is_used_once(sites):
+    first, second = sites
+    first.mount()
+    elmer("init", second.store, "--name", "b")
+    (first / "f").touch()
+    assert "is not empty" in elmer("mount", second.store, first.path, status=2)
+
+
+def test_umount_names_who_is_in_the_mount_and_ends_nothing(site):
+    site.mount()
+    with subprocess.Popen(["sleep", "600"], cwd=site.path) as sleeping:
+        said = elmer("umount", site.path, status=1)
+        assert said == f"elmer: {site.path} is in use by {sleeping.pid} (sleep)\n"
+        sleeping.kill()
+    with (site / "f").open("wb"):
+        assert f"in use by {os.getpid()} (" in elmer("umount", site.path, status=1)
+    (site / "f").write_bytes(b"it goes on")
+    elmer("umount", site.path)
+
+
+def test_a_plain_umount_ends_the_daemon_in_order_too(site):
+    site.mount()
+    (site / "f").write_bytes(b"content")
+    subprocess.run(["umount", site.path], check=True)
+    site.wait_ended()
+    assert "all is on disk" in site.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_daemon_in_order(site, number):
+    site.mount()
+    (site / "f").write_bytes(b"content")
+    os.kill(site.pid, number)
+    site.wait_ended()
+    assert not site.is_mounted()
+    assert "all is on disk" in site.log()
+    site.mount()
+    assert (site / "f").read_bytes() == b"content"
+
+
+def test_a_signal_ends_a_mount_that_is_in_use_and_keeps_what_was_written(site):
+    site.mount()
+    with (site / "f").open("wb", buffering=0) as file:
+        file.write(b"not closed yet")
+        os.kill(site.pid, signal.SIGTERM)
+        site.wait_ended()
+        assert not site.is_mounted()
+        with pytest.raises(OSError, match="Transport endpoint"):
+            file.write(b"x")
+        with contextlib.suppress(OSError):
+            file.close()
+    site.mount()
+    assert (site / "f").read_bytes() == b"not closed yet"
+
+
+def test_many_signals_end_it_once(site):
+    site.mount()
+    pid = site.pid
+    with contextlib.suppress(ProcessLookupError):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP) * 5:
+            os.kill(pid, number)
+    site.wait_ended()
+    assert not site.is_mounted()
+    assert "all is on disk" in site.log()
+
+
+def test_the_mount_of_a_killed_daemon_is_taken_away_by_the_next(site):
+    site.mount()
+    (site / "f").write_bytes(b"content")
+    descriptor = os.open(site / "f", os.O_RDWR)
+    os.fsync(descriptor)
+    os.kill(site.pid, signal.SIGKILL)
+    site.wait_ended()
+    with pytest.raises(OSError, match="Transport endpoint"):
+        os.statvfs(site.path)
+    site.mount()
+    assert (site / "f").read_bytes() == b"content"
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
+def test_umount_takes_away_the_mount_of_a_killed_daemon(site):
+    site.mount()
+    os.kill(site.pid, signal.SIGKILL)
+    site.wait_ended()
+    assert "had been killed" in elmer("umount", site.path)
+    assert not site.is_mounted()
+    assert "no daemon is running" in elmer("sync", site.store, status=3)
+
+
+def test_commands_on_the_mount_of_a_killed_daemon_find_its_store(site):
+    site.mount()
+    os.kill(site.pid, signal.SIGKILL)
+    site.wait_ended()
+    assert json.loads(elmer("status", site.path, "--json"))["daemon"] is None
+    unmount(site.path, lazily=True)
+
+
+def test_paths_with_any_character_can_be_mounted(scratch):
+    site = Site(scratch, "m\\o, u\nnt é")
+    site.path = scratch / "\udcff\\, \n"
+    site.path.mkdir()
+    elmer("init", site.store, "--name", "a")
+    try:
+        site.mount()
+        (site / "f").write_bytes(b"content")
+        assert json.loads(elmer("status", site / "f", "--json"))["store"] == str(site.store)
+        elmer("umount", site.path)
+    finally:
+        site.end()
+
+
+def test_two_sites_meet_by_a_ticket_and_know_each_other(sites):
+    first, second = sites
+    first.mount()
+    (first / "f").write_bytes(b"content")
+    join(first, second)
+    second.mount()
+    assert elmer("sync", second.path) == "the same as 1 peer\n"
+    assert (second / "f").read_bytes() == b"content"
+    assert elmer("digest", second.path) == elmer("digest", first.path)
+    for site, other in ((first, "b"), (second, "a")):
+        (peer,) = site.status()["peers"]
+        assert (peer["name"], peer["connected"]) == (other, True)
+        assert peer["url"], "each can dial the other"
+        assert peer["to_receive"]["facts"] == peer["to_send"]["facts"] == 0
+        assert other in elmer("peers", "list", site.path)
+
+
+def test_a_join_is_refused_where_the_name_is_taken(sites):
+    first, second = sites
+    first.mount()
+    ticket = elmer("invite", first.path).strip()
+    said = elmer("join", second.store, ticket, "--name", "a", status=3)
+    assert "refuses: the name 'a' is taken in this volume" in said
+    assert not second.store.exists()
+
+
+def test_a_join_by_a_ticket_of_another_volume_is_refused(sites):
+    first, second = sites
+    first.mount()
+    ticket = decode(elmer("invite", first.path))
+    forged = encode(ticket._replace(secret=b"x" * 32))
+    assert "refuses" in elmer("join", second.store, forged, "--name", "b", status=3)
+    assert not second.store.exists()
+
+
+def test_offline_lasts_over_restarts(sites):
+    first, second = sites
+    first.mount()
+    join(first, second)
+    second.mount()
+    elmer("sync", second.path)
+    elmer("offline", second.path)
+    elmer("umount", second.path)
+    second.mount()
+    assert second.status()["offline"]
+    assert re.match("not yet: .*offline", elmer_out("sync", second.path, "--timeout", "0", status=1))
+    (second / "f").write_bytes(b"content")
+    elmer("online", second.path)
+    elmer("sync", second.path)
+    assert (first / "f").read_bytes() == b"content"
+
+
+def test_a_peer_is_added_and_removed_by_name_while_the_daemon_runs(sites):
+    first, second = sites
+    first.mount()
+    join(first, second)
+    second.mount()
+    elmer("sync", second.path)
+    url = second.status()["peers"][0]["url"]
+    assert "no peer of the name or URL 'c'" in elmer("peers", "remove", second.path, "c", status=2)
+    assert elmer("peers", "remove", second.path, "a") == f"{url} is dialed no more\n"
+    assert json.loads((second.store / "config.json").read_text())["peers"] == []
+    assert elmer("peers", "add", second.path, url) == f"{url} is a peer\n"
+    elmer("sync", second.path)
+    assert json.loads((second.store / "config.json").read_text())["peers"] == [url]
+
+
+def test_a_port_is_kept_and_a_taken_one_is_left(sites):
+    first, second = sites
+    first.mount()
+    address = first.status()["daemon"]["listen"]
+    elmer("umount", first.path)
+    first.mount("--listen", "127.0.0.1:0")
+    assert first.status()["daemon"]["listen"] == address
+    elmer("init", second.store, "--name", "b")
+    said = elmer("mount", second.store, second.path, "--listen", address, status=2)
+    assert re.search(rf"cannot listen on {address}: .*in use", said)
+    assert not second.is_mounted()
+    config = json.loads((second.store / "config.json").read_text())
+    (second.store / "config.json").write_text(json.dumps({**config, "listen": address}))
+    second.mount()
+    assert second.status()["daemon"]["listen"] != address
+
+
+def test_a_ticket_names_the_url_it_is_told(site):
+    site.mount("--listen", "0.0.0.0:0")
+    assert "say by --url HOST:PORT" in elmer("invite", site.path, status=2)
+    ticket = elmer("invite", site.path, "--url", "files.example.org:7400").strip()
+    assert decode(ticket).urls == ("http://files.example.org:7400",)
+
+
+def test_serve_replicates_without_a_mount_and_ends_by_a_signal(sites):
+    first, second = sites
+    first.mount()
+    (first / "f").write_bytes(b"content")
+    join(first, second)
+    command = [sys.executable, "-m", "elmer", "serve", str(second.store)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as serving:
+        assert serving.stdout.readline().startswith(f"{second.store} is served".encode())
+        elmer("sync", second.store)
+        assert elmer("digest", second.store) == elmer("digest", first.store)
+        assert "is not mounted" in elmer("umount", second.store, status=2)
+        serving.send_signal(signal.SIGTERM)
+        assert serving.wait(COMMAND_TIMEOUT_S) == 0
+        assert b"Traceback" not in serving.stderr.read()
+    assert elmer("digest", second.store) == elmer("digest", first.store)
+
+
+def test_the_log_has_no_secret(sites):
+    first, second = sites
+    first.mount("--log-level", "debug")
+    ticket = elmer("invite", first.path).strip()
+    join(first, second)
+    second.mount("--log-level", "debug")
+    elmer("sync", second.path)
+    keys = decode(ticket)
+    for site in (first, second):
+        log = (site.store / "elmer.log").read_bytes()
+        assert log
+        for key in (ticket.encode(), keys.secret, keys.digest_key):
+            assert key not in log
+            assert key.hex().encode() not in log
+            assert repr(key)[2:-1].encode() not in log
+
+
+def test_a_profile_is_written_where_it_is_asked_for(site, scratch):
+    profile = scratch / "profile"
+    elmer_with = {**os.environ, "PYTHONPATH": str(ROOT), "ELMER_PROFILE": str(profile)}
+    subprocess.run(
+        [sys.executable, "-m", "elmer", "mount", str(site.store), str(site.path)],
+        env=elmer_with,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    (site / "f").write_bytes(b"content")
+    elmer("umount", site.path)
+    names = {name for _, _, name in pstats.Stats(str(profile)).stats}
+    assert {"create", "write", "flush", "release"} <= names
+
+
+def elmer_out(*arguments: object, status: int) -> str:
+    """Run a command that says on standard output that it is not so."""
+    done = subprocess.run(
+        [sys.executable, "-m", "elmer", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == status, done
+    return done.stdout
