@@ -448,6 +448,25 @@ def test_a_block_that_is_lost_everywhere_fails_at_the_end_of_a_line_too():
     run(story)
 
 
+def test_a_peer_says_by_itself_when_its_blocks_are_there():
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            a.add_peer(b.url)
+            await until(lambda: is_connected(a, b))
+            states = []
+
+            def told():
+                (standing,) = a.exchange.standings.values()
+                states.append(standing.state)
+                return standing.state is not None and standing.state.vector.of(1) == 1
+
+            commit(a, b"file", [b"content"])
+            await until(lambda: told() and states[-1].missing == 0)
+            assert b.local.store
+
+    run(story)
+
+
 def test_a_block_that_nobody_can_give_fails():
     async def story():
         async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):

@@ -18,6 +18,7 @@ from replication.message import (
     Taken,
     Want,
 )
+from replication.staging import Staging
 from tests.replication.fake import FakeLocal
 from tests.replication.network import Network, Site, pair
 
@@ -171,6 +172,16 @@ def test_after_a_cut_only_what_is_missing_comes():
     assert first + rest <= sum(map(len, a.log))
     assert a.facts() == b.facts()
     assert b.receives == [100]
+
+
+def test_a_pull_goes_on_behind_what_is_staged():
+    local = FakeLocal(1)
+    local.commit(b"own")
+    local.sync()
+    staging = Staging(b"peer")
+    assert staging.pull(local) == Pull(0, VersionVector({1: 1}))
+    staging.add(Commits((b"x",), 5, VersionVector({2: 3}), last=False))
+    assert staging.pull(local) == Pull(5, VersionVector({1: 1, 2: 3}))
 
 
 def test_a_receiver_that_started_anew_goes_on_from_its_durable_cursor():
