@@ -196,9 +196,10 @@ class _Story(threading.Thread):
 
     def meet(self) -> dict[str, trees.Seen]:
         self.note(f"one digest on all three: {self.agree()}")
+        files = sum(1 for _ in trees.walk_files(self.sites.all[0].mountpoint))
         looks: list[dict[str, trees.Seen]] = []
         for site in self.sites.all:
-            with self.counted(f"every byte through {site.name}", _files(looks)) as advance:
+            with self.counted(f"every byte through {site.name}", files) as advance:
                 looks.append(trees.look(site.mountpoint, self.stop, advance))
         for name, other in zip(NAMES[1:], looks[1:], strict=True):
             unequal = trees.differences(looks[0], other)
@@ -244,11 +245,6 @@ class _Quarters:
                 f"  {self.title}: {self.done:,} of {self.total:,} files, {seconds:.1f} s",
                 highlight=False,
             )
-
-
-def _files(looks: Sequence[Mapping[str, trees.Seen]]) -> int:
-    """Return how many entries that are not directories the first look found; before it, 0."""
-    return sum(bool(entry.content) for entry in looks[0].values()) if looks else 0
 
 
 def _judge_list(facts: Facts) -> Verdict:

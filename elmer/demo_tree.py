@@ -97,6 +97,12 @@ def _hash_if_there(path: Path) -> str:
         return error.strerror or type(error).__name__
 
 
+def walk_files(root: Path) -> Iterator[Path]:
+    """Yield everything below `root` that is no directory."""
+    for directory, _, files in os.walk(root):
+        yield from (Path(directory, file) for file in files)
+
+
 def look(root: Path, stop: Stop, advance: Advance | None = None) -> dict[str, Seen]:
     """Return everything below `root`, each file read to its end."""
     seen: dict[str, Seen] = {}
