@@ -33,6 +33,7 @@ from typing import Any
 
 import llfuse
 
+from crdt.facts import ROOT
 from elmer import mounts
 from elmer.background import Report
 from elmer.commands import Commands
@@ -191,8 +192,10 @@ def mounted(operations: Operations, store: Path, mountpoint: Path) -> Iterator[K
     (descriptor,) = _fuse_descriptors() - before
     # A child that had it would keep the mount alive, and hanging, after this process is gone.
     os.set_inheritable(descriptor, False)  # noqa: FBT003
-    filesystem = operations.filesystem
-    invalidator = Invalidator(Channel(descriptor), filesystem.known.__contains__, threads=WAITING_MAX + 1)
+    known = operations.filesystem.known
+    invalidator = Invalidator(
+        Channel(descriptor), lambda ino: ino == ROOT or ino in known, threads=WAITING_MAX + 1
+    )
     invalidator.start()
     try:
         yield Kernel(operations, invalidator)

@@ -12,6 +12,9 @@ handler: the kernel may wait for a request that is in flight.
 Where no entry is told, the same race leaves its trace: the kernel does not know an inode (ENOENT)
 whose lookup we have answered.  Then it is told again, until the reply has arrived or was forgotten.
 
+What the kernel cannot know, since no look-up of it was answered, is not told: of a catch-up on a new
+mount that is nearly all.
+
 To drop a file's pages waits for reads of it that are under way, and those may wait for a peer.  So
 there are more threads than requests that may wait (elmer.fuse), and one inode occupies one thread.
 Before its pages go, what is dirty in a mapping of it is written: requests come in meanwhile.
@@ -26,6 +29,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ class Channel:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
-    def inode(self, ino: int, *, content: bool) -> bool:
+    def inode(self, ino: int, content: bool) -> bool:  # noqa: FBT001  (as of all notifications)
         offset = 0 if content else -1
         return self._write(_INODE.pack(_INODE.size, INVALIDATE_INODE, 0, ino, offset, 0))
 
@@ -69,6 +73,19 @@ class Channel:
         return True
 
 
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Changes that were told together: entries as (parent, name), inodes with "content too"."""
+
+    entries: Collection[tuple[int, bytes]]
+    inodes: Mapping[int, bool]
+    steps_left: int = 1  # its own, and one for each file whose pages are to go
+
+    @property
+    def is_done(self) -> bool:
+        return self.steps_left == 0
+
+
 class Invalidator:
     """`is_known` says whether the kernel was told of an inode and has not forgotten it."""
 
@@ -78,12 +95,10 @@ class Invalidator:
         lock = threading.Lock()
         self.work = threading.Condition(lock)
         self.done = threading.Condition(lock)
-        self.told = 0  # batches
-        self.batches: deque[tuple[int, Collection[tuple[int, bytes]], Mapping[int, bool]]] = deque()
-        # The batch that an inode whose content changed was first told in; oldest first.
-        self.contents: dict[int, int] = {}
-        self.batches_under_way: set[int] = set()
-        self.contents_under_way: dict[int, int] = {}
+        self.batches: deque[Batch] = deque()
+        self.contents: dict[int, list[Batch]] = {}  # files whose pages are to go, and who waits
+        self.dropping: set[int] = set()  # files whose pages are going
+        self.under_way: set[Batch] = set()
         self.stopping = threading.Event()
         self.threads = [
             threading.Thread(target=self._run, name=f"invalidate-{number}", daemon=True)
@@ -94,23 +109,27 @@ class Invalidator:
         for thread in self.threads:
             thread.start()
 
-    def tell(self, entries: Collection[tuple[int, bytes]], inodes: Mapping[int, bool]) -> None:
-        """Pass on (parent, name) pairs, and inodes with whether their content changed.
-
-        Returns at once; may be called with any lock held.
-        """
-        if not entries and not inodes:
-            return
+    def tell(self, entries: Collection[tuple[int, bytes]], inodes: Mapping[int, bool]) -> Batch:
+        """Have the kernel told.  Returns at once; may be called with any lock held."""
+        batch = Batch(entries, inodes)
         with self.work:
-            self.told += 1
-            self.batches.append((self.told, entries, inodes))
+            self.batches.append(batch)
+            self.under_way.add(batch)
             self.work.notify()
+        return batch
+
+    def wait(self, batch: Batch, timeout_s: float) -> bool:
+        """Wait until the kernel has heard all of a batch; return whether it has."""
+        with self.done:
+            return self.done.wait_for(lambda: batch.is_done or self.stopping.is_set(), timeout_s)
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all that was told before is done; return whether it is."""
+        """As `wait`, for all that was told so far."""
         with self.done:
-            target = self.told
-            return self.done.wait_for(lambda: self._is_done(target), timeout_s)
+            batches = list(self.under_way)
+            return self.done.wait_for(
+                lambda: self.stopping.is_set() or all(batch.is_done for batch in batches), timeout_s
+            )
 
     def stop(self, timeout_s: float) -> None:
         """End the threads, as far as the kernel lets them go; what is left is not told."""
@@ -121,75 +140,72 @@ class Invalidator:
         for thread in self.threads:
             thread.join(timeout_s)
 
-    def _is_done(self, target: int) -> bool:
-        oldest = [
-            *self.batches_under_way,
-            *self.contents_under_way.values(),
-            *([self.batches[0][0]] if self.batches else []),
-            *([next(iter(self.contents.values()))] if self.contents else []),
-        ]
-        return self.stopping.is_set() or all(number > target for number in oldest)
-
     def _run(self) -> None:
         while True:
             with self.work:
                 self.work.wait_for(lambda: self.stopping.is_set() or self._has_work())
                 if self.stopping.is_set():
                     return
-                work = self._take_batch() if self.batches else self._take_content()
+                batch = self.batches.popleft() if self.batches else None
+                ino = self._take_content() if batch is None else None
                 if self._has_work():
                     self.work.notify()  # this thread may be stuck with its own for a while
-            try:
-                work()
-            except OSError:
-                log.exception("the kernel refused a notification")
-            with self.done:
-                self.done.notify_all()
+            if batch is not None:
+                self._tell_batch(batch)
+            elif ino is not None:
+                self._drop_content(*ino)
 
     def _has_work(self) -> bool:
         return bool(self.batches) or self._next_content() is not None
 
     def _next_content(self) -> int | None:
-        return next((ino for ino in self.contents if ino not in self.contents_under_way), None)
+        return next((ino for ino in self.contents if ino not in self.dropping), None)
 
-    def _take_batch(self) -> Callable[[], None]:
-        number, entries, inodes = self.batches.popleft()
-        self.batches_under_way.add(number)
-        return lambda: self._tell_batch(number, entries, inodes)
-
-    def _take_content(self) -> Callable[[], None]:
+    def _take_content(self) -> tuple[int, list[Batch]]:
         ino = self._next_content()
         assert ino is not None
-        self.contents_under_way[ino] = self.contents.pop(ino)
-        return lambda: self._tell_content(ino)
+        self.dropping.add(ino)
+        return ino, self.contents.pop(ino)
 
-    def _tell_batch(
-        self, number: int, entries: Collection[tuple[int, bytes]], inodes: Mapping[int, bool]
-    ) -> None:
-        try:
-            for parent, name in entries:
-                self.channel.entry(parent, name)
-            for ino, content in inodes.items():
-                if not content:
-                    self._tell_inode(ino, content=False)
-        finally:
-            with self.work:
-                for ino, content in inodes.items():
-                    if content:
-                        self.contents.setdefault(ino, number)
-                self.batches_under_way.remove(number)
+    def _tell_batch(self, batch: Batch) -> None:
+        for parent, name in batch.entries:
+            if self.is_known(parent):
+                self._write(self.channel.entry, parent, name)
+        for ino, content in batch.inodes.items():
+            if not content:
+                self._tell_inode(ino, content=False)
+        with self.work:
+            for ino, content in batch.inodes.items():
+                if content and self.is_known(ino):
+                    self.contents.setdefault(ino, []).append(batch)
+                    batch.steps_left += 1
+            self._step(batch)
 
-    def _tell_content(self, ino: int) -> None:
-        try:
-            self._tell_inode(ino, content=True)
-        finally:
-            with self.work:
-                del self.contents_under_way[ino]
+    def _drop_content(self, ino: int, batches: list[Batch]) -> None:
+        self._tell_inode(ino, content=True)
+        with self.work:
+            self.dropping.remove(ino)
+            for batch in batches:
+                self._step(batch)
+
+    def _step(self, batch: Batch) -> None:
+        batch.steps_left -= 1
+        if batch.is_done:
+            self.under_way.remove(batch)
+            self.done.notify_all()
 
     def _tell_inode(self, ino: int, *, content: bool) -> None:
         pause_s = RETRY_FIRST_S
-        while not self.channel.inode(ino, content=content) and self.is_known(ino):
+        while self.is_known(ino) and not self._write(self.channel.inode, ino, content):
             if pause_s > RETRY_MAX_S or self.stopping.wait(pause_s):
-                log.warning("the kernel does not know inode %#x, whose lookup was answered", ino)
+                log.warning("the kernel does not know inode %#x, whose look-up was answered", ino)
                 return
             pause_s *= 2
+
+    def _write(self, tell: Callable[..., bool], *what: object) -> bool:
+        """Return whether the kernel knew it.  What it refuses is our fault, and ends no thread."""
+        try:
+            return tell(*what)
+        except OSError:
+            log.exception("the kernel refused a notification of %r", what)
+            return True

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from crdt.facts import DERIVED
 from crdt.view import Changes
 from elmer.fuse import Operations
-from elmer.invalidate import Invalidator
+from elmer.invalidate import Batch, Invalidator
 
 
 class Kernel:
@@ -15,11 +15,17 @@ class Kernel:
         self.operations = operations
         self.invalidator = invalidator
 
-    def tell(self, changes: Changes) -> None:
+    def tell(self, changes: Changes) -> Batch | None:
         """Pass on what programs must see.  Returns at once; may be called with the lock held."""
-        if changes:
-            self.operations.without_capability.difference_update(changes.inodes)
-            self.invalidator.tell(changes.entries, changes.inodes)
+        if not changes:
+            return None
+        self.operations.without_capability.difference_update(changes.inodes)
+        return self.invalidator.tell(changes.entries, changes.inodes)
+
+    def wait(self, told: Batch | None, timeout_s: float) -> None:
+        """Wait until the kernel has heard this."""
+        if told is not None:
+            self.invalidator.wait(told, timeout_s)
 
     def write_back(self, commits: Sequence[bytes], timeout_s: float) -> None:
         """Have the kernel write what is dirty in mappings of files that these commits may change.
@@ -32,8 +38,7 @@ class Kernel:
         # A conflict entry's number is in no commit.
         touched = {ino: True for ino in written if ino & DERIVED or _is_named(ino, commits)}
         if touched:
-            self.invalidator.tell((), touched)
-            self.invalidator.drain(timeout_s)
+            self.invalidator.wait(self.invalidator.tell((), touched), timeout_s)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until the kernel has heard all that was told before; return whether it has."""

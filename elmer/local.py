@@ -24,7 +24,7 @@ from translation.replica import Replica, UnknownPeer
 
 LONG_HOLD_S = 0.0002
 FREE_S = 0.001
-KERNEL_S = 1.0
+KERNEL_S = 0.2
 
 
 class LockedReplica:
@@ -116,6 +116,5 @@ class LockedReplica:
             self._free_until_s = freed_s + FREE_S
 
     def _tell(self, changes: Changes) -> None:
-        if self.kernel is not None and changes:
-            self.kernel.tell(changes)
-            self.kernel.drain(KERNEL_S)
+        if self.kernel is not None:
+            self.kernel.wait(self.kernel.tell(changes), KERNEL_S)

@@ -59,9 +59,9 @@ class Faulty(FileSystem):
         told = threading.Event()
         tell = self.kernel.invalidator.channel.inode
 
-        def tell_and_note(ino: int, *, content: bool) -> bool:
+        def tell_and_note(ino: int, content: bool) -> bool:
             try:
-                return tell(ino, content=content)
+                return tell(ino, content)
             finally:
                 told.set()
 
