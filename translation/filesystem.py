@@ -342,6 +342,7 @@ class FileSystem:
                 self.content.overtaken(ino)
             if session.detached and inode is not None and inode.shown:
                 self.content.attach(ino)
+        self._show_uncovered()
 
     def _show_uncovered(self) -> None:
         """Where a session ended that hid what was merged, the file shows that now."""
