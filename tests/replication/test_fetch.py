@@ -66,11 +66,12 @@ def test_a_peer_that_has_all_its_blocks_now_is_asked_again():
 
 
 def test_a_peer_that_lacks_a_block_is_not_asked_again_for_having_been_queued_twice():
-    site, two, _ = replica_with_two_peers(b"x")
-    site.exchange.fetch.urge([X])
-    assert said(two, Want) == [Want((X,), urgent=True)]
-    two.receive(Lack((X,), ()), 0.0)
-    assert said(two, Want) == []
+    _, two, three = replica_with_two_peers(b"x", blocks_in_flight_max=1)
+    assert said(two, Want)
+    two.receive(Lack((X,), ()), 0.0)  # which queues it at 3 a second time
+    assert said(three, Want) == [Want((X,), urgent=False)]
+    three.receive(Lack((X,), ()), 0.0)
+    assert said(three, Want) == []
 
 
 def test_a_block_is_asked_of_one_peer_at_a_time():
