@@ -111,7 +111,7 @@ def _fail(message: str, status: int) -> NoReturn:
 
 @click.command()
 def demo() -> int:
-    """Show three replicas on this machine: cut apart, changed, and merged again.
+    """Show three replicas cut apart, changed and merged.
 
     Needs nothing, leaves nothing behind.
 

@@ -33,7 +33,7 @@ WALK_TIMEOUT_S = 3_600.0
 @target_argument
 @json_option
 def status(target: str, *, as_json: bool) -> None:
-    """Show the replica, its peers and how far apart they are, conflicts, clock and disk.
+    """Show replica, peers, lag, conflicts, clock and disk.
 
     \b
     Example:
@@ -106,10 +106,10 @@ def _status_lines(said: dict[str, Any]) -> list[str]:
 @target_argument
 @json_option
 def digest(target: str, *, as_json: bool) -> None:
-    """Print one line that is equal on replicas that show the same tree.
+    """Print one line that is equal on equal replicas.
 
-    It covers names, kinds, inode numbers, permissions, owners, contents, targets of links and
-    extended attributes.
+    It covers the tree that they show: names, kinds, inode numbers, permissions, owners, contents,
+    targets of links and extended attributes.
 
     \b
     Example:
@@ -127,7 +127,9 @@ def digest(target: str, *, as_json: bool) -> None:
 @target_argument
 @json_option
 def conflicts(target: str, *, as_json: bool) -> None:
-    """List what was changed on two sites at once and could not be made one.
+    """List what was changed on two sites at once.
+
+    It is what could not be made one.
 
     Kinds: "content", another version of the file that it competes with; "name", another file of
     that name; "move", a directory's move that was skipped, since it would have made a cycle.
@@ -139,12 +141,12 @@ def conflicts(target: str, *, as_json: bool) -> None:
     Example:
       elmer conflicts /mnt/photos
     """
-    from elmer import status as describe
-
     directory = resolve(target).directory
     if find_holder(directory) is not None:
         said = ask(directory, "conflicts", timeout_s=WALK_TIMEOUT_S)
     else:
+        from elmer import status as describe
+
         said = _at_rest(directory, "conflicts", describe.conflicts)
     if as_json:
         say(said, "", as_json=True)

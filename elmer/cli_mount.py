@@ -64,7 +64,7 @@ def mount(
     foreground: bool,
     as_json: bool,
 ) -> None:
-    """Mount the replica in STORE on MOUNTPOINT, and keep it in step with its peers.
+    """Mount a replica, and keep it in step with its peers.
 
     Returns when the mount answers; the daemon goes on in the background and logs to
     STORE/elmer.log.  MOUNTPOINT must be an empty directory.  As root, all users see the mount.
@@ -105,7 +105,7 @@ def mount(
 @level_option
 @json_option
 def serve(store: str, listen: str | None, url: str | None, log_level: str, *, as_json: bool) -> None:
-    """Keep the replica in STORE in step with its peers, without a mount.
+    """Keep a replica in step with its peers, without a mount.
 
     Stays in the foreground, and ends by Ctrl-C or SIGTERM.
 
@@ -139,9 +139,10 @@ def serve(store: str, listen: str | None, url: str | None, log_level: str, *, as
 )
 @json_option
 def umount(target: str, timeout_s: float, *, as_json: bool) -> None:
-    """Unmount, and wait until all is on disk and the daemon has ended.
+    """Unmount, and wait until all is on disk.
 
-    Exit status 1: a process has a file open in it, or its directory there, and is named.
+    The daemon has ended then.  Exit status 1: a process has a file open in the mount, or its
+    directory there, and is named.
 
     \b
     Example:

@@ -115,9 +115,9 @@ def _forget(directory: StoreDirectory, peer: str) -> str:
 @target_argument
 @json_option
 def offline(target: str, *, as_json: bool) -> None:
-    """Stop all talk to peers, until `elmer online`; also over restarts.
+    """Stop all talk to peers, until `elmer online`.
 
-    Everything else works on, and is merged when this replica is online again.
+    Also over restarts.  Everything else works on, and is merged when this replica is online again.
 
     \b
     Example:
@@ -164,10 +164,11 @@ def _set_offline(directory: StoreDirectory, *, offline: bool) -> None:
 )
 @json_option
 def sync(target: str, timeout_s: float, *, as_json: bool) -> int:
-    """Wait until this replica and every peer that can be reached have seen the same.
+    """Wait until all peers in reach have seen the same.
 
-    Programs here then see it, too.  Exit status 1: not so in time, or offline; what is missing is
-    said.  Without any peer in reach there is nothing to wait for.
+    Then what this replica has is on their disks, what they have is on this one, and programs here
+    see it.  Exit status 1: not so in time, or offline; what is missing is said.  Without any peer
+    in reach there is nothing to wait for.
 
     \b
     Example:

@@ -33,7 +33,7 @@ LOOPBACK = ("http://127.", "http://localhost:", "http://[::1]:")
 @name_option
 @json_option
 def init(store: str, name: str, *, as_json: bool) -> None:
-    """Make a new volume, with its first replica in the directory STORE.
+    """Make a new volume and its first replica.
 
     STORE must be new or empty.  It holds the only copy of the data until another replica has
     joined, and the keys of the volume: keep it from others.
@@ -58,7 +58,7 @@ def init(store: str, name: str, *, as_json: bool) -> None:
 @url_option
 @json_option
 def invite(target: str, url: str | None, *, as_json: bool) -> None:
-    """Print a ticket, by which a further replica joins the volume.
+    """Print a ticket, by which a further replica joins.
 
     The daemon must be running.  A ticket has the keys of the volume in it: whoever has it can join
     and read everything.
@@ -92,10 +92,10 @@ def invite(target: str, url: str | None, *, as_json: bool) -> None:
 @url_option
 @json_option
 def join(store: str, ticket: str, name: str, listen: str | None, url: str | None, *, as_json: bool) -> None:
-    """Make a further replica of a volume in the directory STORE, by a TICKET.
+    """Make a further replica of a volume, in the directory STORE.
 
-    The replica that invited must be running.  What is in the volume comes when the new replica is
-    mounted.
+    The replica that printed the TICKET must be running.  What is in the volume comes when the new
+    replica is mounted.
 
     \b
     Example:

@@ -80,7 +80,7 @@ def serve(directory: StoreDirectory, listening: Listening, report: Report) -> No
         site = Site(directory, replica, loop, threading.Lock())
         with site.talking(listening.listen, listening.url), _controlled(site, "serve", None):
             log.info("%s is served, listens on %s", directory.path, site.listening)
-            report.ready({"store": str(directory.path), "listen": str(site.listening)})
+            _tell(report, {"store": str(directory.path), "listen": str(site.listening)})
             signal.sigwait(SIGNALS)
             log.info("a signal came: stopping")
         site.finish()
@@ -249,7 +249,7 @@ def _end_at_signal(
 ) -> None:
     mountpoint.stat()  # waits until the first request is answered
     log.info("%s is mounted on %s, listens on %s", *said.values())
-    report.ready(said)
+    _tell(report, said)
     number = signal.sigwait(SIGNALS)
     log.info("%s came: stopping", signal.Signals(number).name)
     site.stop_talking()
@@ -262,6 +262,11 @@ def _end_at_signal(
     except OSError as error:
         log.info("%s is in use (%s): ending all the same", mountpoint, error.strerror)
         _end_loop(mountpoint, ended)
+
+
+def _tell(report: Report, said: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # who started the daemon may be gone: it works all the same
+        report.ready(said)
 
 
 def _end_loop(mountpoint: Path, ended: threading.Event) -> None:

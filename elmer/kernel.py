@@ -36,7 +36,7 @@ class Kernel:
         handles = list(self.operations.filesystem.handles.values())
         written = {handle.ino for handle in handles if handle.writes}
         # A conflict entry's number is in no commit.
-        touched = {ino: True for ino in written if ino & DERIVED or _is_named(ino, commits)}
+        touched: dict[int, bool] = {ino: True for ino in written if ino & DERIVED or _is_named(ino, commits)}
         if touched:
             self.invalidator.wait(self.invalidator.tell((), touched), timeout_s)
 

@@ -25,6 +25,8 @@ from translation.replica import Replica, UnknownPeer
 LONG_HOLD_S = 0.0002
 FREE_S = 0.001
 KERNEL_S = 0.2
+# Of arrivals that are put together in one hold: a hundred commits or so, some milliseconds.
+ARRIVALS_BYTES = 16 << 10
 
 
 class LockedReplica:
@@ -61,8 +63,17 @@ class LockedReplica:
         return self._replica.durable_end()
 
     def arrivals(self, start: int, seen: VersionVector, bytes_max: int) -> Arrivals:
-        with self._held():
-            return Arrivals(*self._replica.arrivals(start, seen, bytes_max))
+        commits: list[bytes] = []
+        size = 0
+        while True:
+            part_bytes = min(ARRIVALS_BYTES, bytes_max - size)
+            with self._held():
+                part = self._replica.arrivals(start, seen, part_bytes)
+            commits += part.commits
+            size += sum(map(len, part.commits))
+            if part.next == start or size >= bytes_max:
+                return Arrivals(commits, part.next, part.vector)
+            start, seen = part.next, part.vector
 
     def receive(self, commits: Sequence[bytes], vector: VersionVector, peer: bytes, cursor: int) -> None:
         if self.kernel is not None:
@@ -75,16 +86,15 @@ class LockedReplica:
             changes = self._replica.take_changes()
         self._tell(changes)
 
+    # These read committed rows only, and so need no lock.
+
     def cursor(self, peer: bytes) -> int:
-        with self._held():
-            return self._replica.cursor(peer)
+        return self._replica.cursor(peer)
 
     def wanted(self, limit: int, first: Sequence[bytes] = ()) -> list[bytes]:
-        with self._held():
-            return self._replica.wanted(limit, first)
+        return self._replica.wanted(limit, first)
 
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
-        # Without the lock: a block never changes, and reading many takes long.
         return self._replica.blocks(hashes)
 
     def add_blocks(self, blocks: Sequence[bytes]) -> None:

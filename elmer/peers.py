@@ -1,23 +1,25 @@
 """Whom this replica talks to: what a person set, in the hub and in config.json alike.
 
-Runs in the loop of the hub, but for `admit`, which comes from its worker thread.
+Runs in the loop of the hub, but for `admit` and `stop_as_restored`: they are called in its worker
+thread, and never wait for the loop, since a hub that stops has the loop wait for the worker.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from elmer import config as configuration
+from elmer.address import peer_url
 from elmer.config import Config
 from elmer.directory import StoreDirectory
 from elmer.exits import CommandError, ExitStatus
 from elmer.joining import decode_request, encode_members, encode_refusal
 from replication.hub import Hub
+from replication.local import PeerError
 from translation.replica import Replica
 
 log = logging.getLogger(__name__)
@@ -74,14 +76,21 @@ class Peers:
         self.hub.resume()
 
     def admit(self, request: bytes) -> bytes:
-        """Answer a newcomer's request to join.  In the worker thread of the hub."""
+        """Answer a newcomer's request to join.  In the worker thread of the hub.
+
+        Raises PeerError where it is malformed.
+        """
         newcomer = decode_request(request)
+        try:
+            urls = [peer_url(url) for url in newcomer.urls]
+        except CommandError as error:
+            raise PeerError(f"malformed request to join: {error}") from error
         with self.lock:
             members = self.replica.members()
         if any(member.name == newcomer.name for member in members):
             return encode_refusal(f"the name '{newcomer.name}' is taken in this volume")
-        for url in newcomer.urls:
-            self.in_loop(self.add, url)
+        for url in urls:
+            self.loop.call_soon_threadsafe(self.add, url)
         log.info("%s joins the volume", newcomer.name)
         return encode_members(members)
 
@@ -91,16 +100,12 @@ class Peers:
         Its next commit would use a number that stands for something else elsewhere.
         """
         log.error("%s", reason)
-        self.in_loop(self.set, replace(self.config, must_rejoin=reason, offline=True))
-        asyncio.run_coroutine_threadsafe(self.hub.pause(), self.loop)
 
-    def in_loop(self, call: Callable[..., object], *arguments: object) -> None:
-        """Have a call made by the loop, and wait for it; from another thread."""
+        async def stop() -> None:
+            self.set(replace(self.config, must_rejoin=reason, offline=True))
+            await self.hub.pause()
 
-        async def called() -> None:
-            call(*arguments)
-
-        asyncio.run_coroutine_threadsafe(called(), self.loop).result()
+        asyncio.run_coroutine_threadsafe(stop(), self.loop)
 
 
 def unknown_peer(named: str) -> CommandError:

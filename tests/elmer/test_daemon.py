@@ -5,6 +5,7 @@ import json
 import os
 import pstats
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -414,3 +415,33 @@ def elmer_out(*arguments: object, status: int) -> str:
     )
     assert done.returncode == status, done
     return done.stdout
+
+
+def test_a_replica_that_came_back_from_an_old_copy_writes_and_tells_nothing_more(sites, scratch):
+    first, second = sites
+    first.mount()
+    join(first, second)
+    second.mount()
+    elmer("sync", second.path)
+    elmer("umount", first.path)
+    shutil.copytree(first.store, scratch / "copy")
+    first.mount()
+    (first / "f").write_bytes(b"the others have seen this")
+    elmer("sync", first.path)
+    elmer("umount", first.path)
+    shutil.rmtree(first.store)
+    (scratch / "copy").rename(first.store)
+
+    first.mount()
+    until(lambda: first.status()["must_rejoin"], "the others have told it")
+    assert first.status()["offline"]
+    with pytest.raises(OSError, match="Read-only file system"):
+        (first / "g").write_bytes(b"a number would be used twice")
+    assert os.listdir(first.path) == []
+    assert "join" in elmer("online", first.path, status=4)
+    elmer("umount", first.path)
+    first.mount()
+    assert first.status()["must_rejoin"]
+    with pytest.raises(OSError, match="Read-only file system"):
+        (first / "g").mkdir()
+    assert (second / "f").read_bytes() == b"the others have seen this"
