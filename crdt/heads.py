@@ -330,6 +330,8 @@ class Heads:
 
     def _waiting(self, ino: Ino) -> list[tuple[bytes, list[Place]]]:
         """The blocks that a file waits for, and where in its maps they stand."""
+        if not self.state.waits:
+            return []
         prefix = b"P" + ino.to_bytes(8, "big")
         rows = self.state.scan(prefix, prefix_end(prefix))
         return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
@@ -350,6 +352,7 @@ class Heads:
             if place not in places:
                 self.state.put(key, pack([*places, place]))
             self.state.put(wanted_key(block_hash, ino), b"")
+            self.state.waits = True
 
     def _part_from_before(self, ino: Ino) -> None:
         """A conflict entry does not show what the file was before they parted: it has nothing to show yet."""

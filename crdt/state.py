@@ -92,6 +92,8 @@ class State:
         self._new_counts: dict[Ino, Counts] = {}
         self._new_versions: dict[Ref, StoredVersion] = {}
         self._raw: dict[bytes, bytes | None] = {}
+        # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
+        self.waits = True
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -139,6 +141,15 @@ class State:
             data = self.store.get(row)
             found = {} if data is None else _decoded(row, data, decode_names)
             remember(self._names, key, found)
+        return found
+
+    def committed_names(self, directory: Ino, name_hash: int) -> Names:
+        """As `names`, before the commit that is being made."""
+        found = self._names.get((directory, name_hash))
+        if found is None:
+            row = names_key(directory, name_hash)
+            data = self.store.get(row)
+            found = {} if data is None else _decoded(row, data, decode_names)
         return found
 
     def counts(self, directory: Ino) -> Counts:

@@ -399,7 +399,13 @@ class Transaction:
 
     def contested(self) -> set[NameKey]:
         """Return the names that were touched at which something else stands, or stood, too."""
-        return {key for key in self.names if self._is_contested(key)}
+        found = {key for key in self.names if self._is_contested(*key)}
+        if self.view.shared_names or self.shared_names:
+            after = self.view_after()
+            for directory, raw in self.names:
+                if len(self.view.members(directory)) > 1 or len(after.members(directory)) > 1:
+                    found.add((directory, raw))
+        return found
 
     def view_after(self) -> View:
         """Return the view as it will be once the batch is committed."""
@@ -407,9 +413,11 @@ class Transaction:
         view.shared_names = self.view.shared_names + self.shared_names
         return view
 
-    def _is_contested(self, key: NameKey) -> bool:
-        row = names_row_key(key[0], hash_of_name(key[1]))
-        return self.state.get(row) is not None or self.state.store.get(row) is not None
+    def _is_contested(self, directory: Ino, raw: bytes) -> bool:
+        name_hash = hash_of_name(raw)
+        before = self.state.committed_names(directory, name_hash).get(raw, ())
+        after = self.state.names(directory, name_hash).get(raw, ())
+        return _needs_rules(before) or _needs_rules(after)
 
     def _add_names(
         self, changes: Changes, key: NameKey, views: tuple[View, View], *, contested: bool
@@ -444,10 +452,14 @@ class Transaction:
                 changes.inode(branch_ino(top), content=True)
 
 
+def _needs_rules(items: tuple[Item, ...]) -> bool:
+    return len(items) > 1 or bool(items and items[0].branches)
+
+
 def mark_of(names: Names) -> tuple[bool, int]:
     """Does a row of names need the rules of conflicts, and how many of its names have directories to
     share them?"""
-    marked = any(len(items) > 1 or items[0].branches for items in names.values())
+    marked = any(map(_needs_rules, names.values()))
     if not marked:
         return False, 0
     shared = sum(

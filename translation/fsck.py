@@ -15,12 +15,12 @@ from itertools import groupby
 from typing import NamedTuple, TypeVar, cast
 
 from crdt.blocks import BlockMap, block_key, hash_of, trimmed
-from crdt.causality import Dot, VersionVector
+from crdt.causality import Dot
 from crdt.codec import CodecError, CorruptStore, unpack
 from crdt.facts import ROOT, Ino, LinkId, Placement
 from crdt.heads import waiting_key, wanted_key
 from crdt.moves import Logged, decode_logged
-from crdt.names import NameOf, View, branches, names_row_key
+from crdt.names import View, branches, names_row_key
 from crdt.rows import Counts, Head, Inode, Item, Row, Shown, Stamped, decode_inode, decode_names
 from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
 from crdt.store import Store
@@ -39,10 +39,11 @@ class Finding(NamedTuple):
 
 
 class Check:
-    def __init__(self, store: Store, on_progress: Callable[[int], None] | None, name_of: NameOf) -> None:
-        self.store = store
+    def __init__(self, replica: Replica, on_progress: Callable[[int], None] | None) -> None:
+        self.replica = replica
+        store = self.store = replica.store
         self.state = State(store)
-        self.view = View(self.state, name_of)
+        self.view = View(self.state, replica.member_name)
         self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
         self.on_progress = on_progress
         self.rows = 0
@@ -237,12 +238,7 @@ class Check:
     # -- commits -----------------------------------------------------------------------------------
 
     def _arrivals(self) -> Iterator[Finding]:
-        clock = self.store.get(CLOCK_KEY)
-        if clock is None:
-            yield Finding(shown_key(CLOCK_KEY), "it is missing")
-            return
-        _, end, counters = cast(tuple[int, int, Row], unpack(clock))
-        vector = VersionVector(dict(counters))
+        end, vector = self.replica.arrival_end, self.replica.seen()
         count = 0
         seen: set[Dot] = set()
         for key, value in self._rows(b"A"):
@@ -326,6 +322,6 @@ def check(store: Store, on_progress: Callable[[int], None] | None = None) -> Ite
         yield Finding(shown_key(error.key), str(error))
         return
     try:
-        yield from Check(store, on_progress, replica.member_name).run()
+        yield from Check(replica, on_progress).run()
     except CorruptStore as error:
         yield Finding(shown_key(error.key), str(error))

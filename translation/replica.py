@@ -30,6 +30,7 @@ from crdt.versions import owner
 from crdt.view import Changes, Transaction
 
 FORMAT = 1
+CLOCK_EVERY = 256  # local commits after which the clock is written
 SLICE_ROWS = 16_384  # arrivals that one call looks at: it holds the lock
 ACTIVE = 1
 WANTED_KEY_SIZE = 41  # W, hash, inode
@@ -76,15 +77,15 @@ class Replica:
         self.store = store
         self.wall_ns = wall_ns
         self.state = State(store)
+        self.state.waits = self._lacks_blocks()
         self._check_format()
         self.volume = Volume(*cast(tuple[bytes, bytes, bytes], self._row(VOLUME_KEY)))
         replica, name, store_id = cast(tuple[int, str, bytes], self._row(REPLICA_KEY))
         self.replica, self.name, self.store_id = ReplicaId(replica), name, store_id
-        hlc, end, counters = cast(tuple[int, int, Row], self._row(CLOCK_KEY))
-        self.latest_hlc = hlc
+        self.latest_hlc, end, vector = self._read_clock()
         # Arrivals and vector are one attribute: `sync` reads it without the lock, and a vector that is
         # ahead of the arrivals would tell a peer that it has seen what it was never sent.
-        self._committed_to = (end, VersionVector({ReplicaId(r): n for r, n in counters}))
+        self._committed_to = (end, vector)
         self._durable = self._committed_to
         self._members = {member.replica: member for member in self._read_members()}
         self.view = View(self.state, self.member_name)
@@ -144,6 +145,19 @@ class Replica:
         except CodecError as error:
             raise CorruptStore(key, str(error)) from error
 
+    def _read_clock(self) -> tuple[int, int, VersionVector]:
+        """Return the latest time, the count of arrivals and the vector.
+
+        They are written with each merge; what was committed here since is read off its arrivals, of which
+        there are less than CLOCK_EVERY.
+        """
+        hlc, end, counters = cast(tuple[int, int, Row], self._row(CLOCK_KEY))
+        vector = VersionVector({ReplicaId(r): n for r, n in counters})
+        for _, data in self.store.scan(b"A" + end.to_bytes(8, "big"), b"B"):
+            dot, at, _, _ = cast(Row, unpack(data))
+            hlc, end, vector = max(hlc, at), end + 1, vector.with_dot(dot)
+        return hlc, end, vector
+
     # -- members -----------------------------------------------------------------------------------
 
     def _read_members(self) -> Iterable[Member]:
@@ -198,7 +212,8 @@ class Replica:
             changes = transaction.changes()
             vector = self.seen().with_dot(moment.dot)
             self._put_arrival(self.arrival_end, commit, keys)
-            self._put_clock(moment.hlc, self.arrival_end + 1, vector)
+            if self.arrival_end % CLOCK_EVERY == 0:
+                self._put_clock(moment.hlc, self.arrival_end + 1, vector)
             state.commit()
         except BaseException:
             state.rollback()
@@ -391,6 +406,9 @@ class Replica:
             found[key[1:33]] = None
         return list(found)[:limit]
 
+    def _lacks_blocks(self) -> bool:
+        return any(True for _ in self.store.scan(b"W", b"X"))
+
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         return [self.store.get(block_key(h)) for h in hashes]
 
@@ -405,6 +423,7 @@ class Replica:
         except BaseException:
             self.state.rollback()
             raise
+        self.state.waits = self._lacks_blocks()
         for ino in complete:
             self._changes.inode(ino, content=True)
             self._note_branches(ino)
