@@ -68,7 +68,7 @@ class Base(Rows, Protocol):
     def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
         """Return the branch that `head` was the head of, as it stands after merges and splits.
 
-        It may have gone on along versions of this replica.  None where it is gone.
+        It may have gone on by choices, which leave its content.  None where it is gone.
         """
 
     def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:

@@ -302,9 +302,6 @@ class Gathered:
             digest = contents.digest_of(rows.digest_key, self.size, changed)
         else:
             cut = self.cut
-            # The branch may have grown since (a settling version): what is beyond our end goes.
-            if self.size < base.size and (cut is None or cut > self.size):
-                cut = self.size
             changes = self._changes(rows, places, cut)
             first_cut = None if cut is None else contents.block_count(cut)
             changed = tuple(

@@ -844,6 +844,11 @@ def test_an_unlinked_file_lives_until_its_last_close_and_is_no_version():
     for at in range(0, len(expected), BLOCK_SIZE):
         content.write(ino, at, expected[at : at + BLOCK_SIZE], append=False)
         assert content.weight <= content_module.DRAFT_BYTES + BLOCK_SIZE
+    content.write(ino, 0, bytes(6 * BLOCK_SIZE), append=False)
+    content.write(ino, 17 * BLOCK_SIZE, bytes(BLOCK_SIZE), append=False)  # writes those before out
+    expected = bytes(6 * BLOCK_SIZE) + expected[6 * BLOCK_SIZE : 17 * BLOCK_SIZE]
+    expected += bytes(BLOCK_SIZE) + pattern(20 * BLOCK_SIZE)[18 * BLOCK_SIZE :]
+    assert [key for key in replica.rows(b"T") if not replica.store.get(key)] == []
     content.truncate(ino, 18 * BLOCK_SIZE + 5)
     content.flush(ino)
     content.flush_all()
