@@ -55,7 +55,7 @@ class Commands:
         config = self.site.peers.config
         return {
             **said,
-            **status.config_status(self.site.directory, config),
+            **await asyncio.to_thread(status.config_status, self.site.directory, config),
             "daemon": {
                 "pid": os.getpid(),
                 "command": self.command,

@@ -247,16 +247,19 @@ def _run_profiled(path: str) -> None:
 def _end_at_signal(
     site: Site, mountpoint: Path, report: Report, said: dict[str, Any], ended: threading.Event
 ) -> None:
-    mountpoint.stat()  # waits until the first request is answered
-    log.info("%s is mounted on %s, listens on %s", *said.values())
-    _tell(report, said)
-    number = signal.sigwait(SIGNALS)
-    log.info("%s came: stopping", signal.Signals(number).name)
+    try:
+        mountpoint.stat()  # waits until the first request is answered
+    except OSError as error:
+        log.error("%s does not answer: %s", mountpoint, error.strerror)  # noqa: TRY400  (it says it all)
+    else:
+        log.info("%s is mounted on %s, listens on %s", *said.values())
+        _tell(report, said)
+        number = signal.sigwait(SIGNALS)
+        log.info("%s came: stopping", signal.Signals(number).name)
     site.stop_talking()
-    kernel, site.local.kernel = site.local.kernel, None
-    if kernel is not None:
+    if site.local.kernel is not None:
         # While workers answer: a notification may wait for a request, and without an answer for ever.
-        kernel.invalidator.stop(NOTIFIED_S)
+        site.local.kernel.invalidator.stop(NOTIFIED_S)
     try:
         mounts.unmount(mountpoint)
     except OSError as error:
