@@ -188,12 +188,12 @@ class Heads:
         map_ino = Ino(old.map_ino or inode.ino)
         missing = not here and self._any_missing(version)
         kept = (missing and self._is_whole(inode.ino)) or (not here and old.ref in self.held)
-        before = old.before if old.before is not None and old.before.size else None
+        before = old.before if self._is_needed(old.before) else None
         map_id = old.map
         if kept and before is None and old.before is None and (old.size or not missing):
             before = old
             map_id = self._copy_of(inode.ino, old, map_ino, version)
-        elif version.inline is not None and before is not None:
+        elif version.inline is not None and before is not None and before.ref not in self.held:
             self._drop_map(before, keep=old)
             before = None
         map_id, undo = advance(self.state, map_ino, map_id, version)
@@ -201,6 +201,10 @@ class Heads:
         if missing:
             self._doubt(inode.ino, map_ino, map_id, dict(version.changed))
         return new._replace(map=map_id, map_ino=map_ino, before=before)
+
+    def _is_needed(self, before: Head | None) -> bool:
+        """An empty content is as good as none, but where an open file goes on from it."""
+        return before is not None and (bool(before.size) or before.ref in self.held)
 
     def _is_whole(self, ino: Ino) -> bool:
         """Are all blocks here that the file shows?"""
@@ -358,8 +362,11 @@ class Heads:
         """A conflict entry does not show what the file was before they parted: it has nothing to show yet."""
         inode = self.state.edit(ino)
         for head, top in branches(self.state, inode) if len(inode.heads) > 1 else ():
-            if head.before is not None and not is_on_branch(self.state, top, head.before.ref):
-                self._drop_map(head.before, keep=head)
+            before = head.before
+            if before is None or before.ref in self.held:
+                continue
+            if not is_on_branch(self.state, top, before.ref):
+                self._drop_map(before, keep=head)
                 inode.heads = [h._replace(before=None) if h.ref == head.ref else h for h in inode.heads]
 
     def _may_show(self, head: Head, before: Head) -> bool:

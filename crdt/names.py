@@ -108,6 +108,11 @@ class Entry:
         return self.name != self.raw
 
     @property
+    def key(self) -> tuple[Ino, int]:
+        """What it stays known by when its name or content changes."""
+        return (self.ino, self.link or 0)
+
+    @property
     def sort_key(self) -> tuple[Dot, int, int]:
         return (self.tag, self.ino, self.link or 0)
 

@@ -13,7 +13,7 @@ from crdt.facts import Fact, Field, Ino, Kind, Ref, Xattr
 from crdt.names import Entry
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import shown_heads
+from crdt.versions import is_on_branch, shown_heads
 from crdt.view import shown_xattr
 from translation.content import Content
 from translation.intent import Intents, posix_error
@@ -54,6 +54,7 @@ class Target(NamedTuple):
     inode: Inode
     head: Head | None  # of a regular file
     top: Ref | None  # of a branch: its first version
+    shows: bool = True  # False: of a branch that was settled; who has it open still reads it
 
 
 class AttributeRequests(Intents):
@@ -77,6 +78,10 @@ class AttributeRequests(Intents):
             for head, first in self.content_branches(inode):
                 if first == top:
                     return Target(inode, head, top)
+        for inode in () if holder is None else self._holders(holder):
+            for head in (*inode.heads, *(settled for settled, _ in inode.settled)):
+                if is_on_branch(self.state, top, head.ref):
+                    return Target(inode, head, top, shows=False)
         raise posix_error(errno.ENOENT)
 
     def _holders(self, inode: Inode) -> list[Inode]:
@@ -104,7 +109,7 @@ class AttributeRequests(Intents):
             by_hand = inode.last_set(Field.MTIME)
             if by_hand is not None:
                 mtime_ns = by_hand.fact.value
-        nlink = len(inode.shown) if target.top is None else 1
+        nlink = len(inode.shown) if target.top is None else int(target.shows)
         return Attributes(
             ino,
             TYPE_BITS[Kind(birth.kind)] | inode.mode,
@@ -242,7 +247,7 @@ class AttributeRequests(Intents):
             rows = [target.inode]
         for row in rows:
             facts += [self.set(row, field, value) for field, value in fields.items()]
-        self.commit(moment, facts, ())
+        self.commit(moment, facts)
 
     def _clear_privileges(self, ino: Ino) -> None:
         """Writing takes set-user-id away, and set-group-id of what is executable by the group."""
@@ -318,7 +323,7 @@ class AttributeRequests(Intents):
                 for dot in old.fact.context:
                     context = context_with(context, dot)
             facts.append(Xattr(each, name, value, context))
-        self.commit(self.replica.begin(), facts, ())
+        self.commit(self.replica.begin(), facts)
 
     def listxattr(self, ino: Ino) -> list[bytes]:
         """Raises OSError (E2BIG) where the names together exceed what the system call can return."""

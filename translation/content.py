@@ -231,7 +231,6 @@ class Content:
         """Write out what is in memory, to have the memory.  After each batch it is a draft."""
         session.drafted_ns = session.drafted_ns or self.base.now_ns()
         before = session.weight
-        session.complete(self.base)
         try:
             for part in session.slices(self.base):
                 self._put_part(session, part, max(session.drafted_size, part.end))

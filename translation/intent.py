@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import cast
 
@@ -186,8 +186,9 @@ class Intents:
         alive = surviving(self.state, inode)
         return [head.ref for head in inode.heads if head not in alive and not head.closed]
 
-    def commit(self, moment: Moment, facts: Sequence[Fact], meant: Collection[Ino]) -> None:
-        """Commit facts that are about the entries of these inode numbers, and hold all else (law L2)."""
+    def commit(self, moment: Moment, facts: Sequence[Fact], *entries: Entry | None) -> None:
+        """Commit facts that are about these entries, and hold all else (law L2)."""
+        meant = {entry.key for entry in entries if entry is not None}
         self.replica.commit(moment, facts, repairs=Locality(self, moment.dot, meant).repairs)
 
     # -- facts -------------------------------------------------------------------------------------
@@ -330,6 +331,20 @@ class Intents:
             value = shown_xattr(stamped_list(cast(Row, unpack(row))))
             if value is not None:
                 facts.append(Xattr(ino, key[len(prefix) :], value, ()))
+        return facts
+
+    def revive(self, inode: Inode) -> list[Fact]:
+        """Of a file that shows only because an edit beat its removal: make the name that shows live."""
+        facts: list[Fact] = []
+        for shown in inode.shown:
+            link = inode.links[shown.link]
+            if not link.live():
+                was = link.where()
+                rank = was.fact.rank or was.stamp
+                placed = self.place(
+                    inode, shown.link, shown.parent, shown.origin, rank=rank, via=was.fact.via
+                )
+                facts.append(placed._replace(left=()))
         return facts
 
     def was_removed(self, entry: Entry) -> bool:

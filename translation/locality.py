@@ -31,9 +31,9 @@ ROUNDS_MAX = 50
 
 
 class Locality:
-    """Holds what one commit does not mean to change.  `meant`: inode numbers of entries it is about."""
+    """Holds what one commit does not mean to change.  `meant`: the keys of entries it is about."""
 
-    def __init__(self, intents: Intents, dot: Dot, meant: Collection[Ino]) -> None:
+    def __init__(self, intents: Intents, dot: Dot, meant: Collection[tuple[Ino, int]]) -> None:
         self.intents = intents
         self.dot = dot
         self.meant = meant
@@ -52,7 +52,7 @@ class Locality:
         after = transaction.view_after()
         for directory, raw in sorted(contested):
             for entry in before.group(before.members(directory), raw):
-                if entry.ino in self.meant or self._shows(after, entry):
+                if entry.key in self.meant or self._shows(after, entry):
                     continue
                 found = self._hold(after, entry)
                 if found:

@@ -83,7 +83,7 @@ class Namespace(Intents):
         native = kind == Kind.DIRECTORY
         home = self.home_for_new(parent)
         placement = Placement(ino, LinkId(ino), home, name, native=native)
-        self.commit(moment, (birth, placement), (ino,))
+        self.commit(moment, (birth, placement))
         return ino
 
     def link(self, ino: Ino, parent: Ino, name: bytes, split: Entry | None) -> None:
@@ -106,9 +106,10 @@ class Namespace(Intents):
                 raise posix_error(errno.ENOENT, name)
             if len(inode.shown) >= LINK_MAX:
                 raise posix_error(errno.EMLINK, name)
+            facts += self.revive(inode)
         moment = self.replica.begin()
         placement = Placement(ino, LinkId(moment.dot), self.home_for_new(parent), name)
-        self.commit(moment, (*facts, placement), ())
+        self.commit(moment, (*facts, placement))
 
     # -- removing ----------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class Namespace(Intents):
             facts = self._settle_branch(moment, entry)
         else:
             facts = self._remove_name(moment, entry)
-        self.commit(moment, facts, (entry.ino,))
+        self.commit(moment, facts, entry)
         return entry
 
     def _remove_name(self, moment: Moment, entry: Entry) -> list[Fact]:
@@ -183,7 +184,7 @@ class Namespace(Intents):
             raise posix_error(errno.ENOTEMPTY, name)
         facts: list[Fact] = [self.remove(self.inode(member), LinkId(member)) for member in entry.members]
         facts += self.rescue(self._leaving(entry))
-        self.commit(self.replica.begin(), facts, entry.members)
+        self.commit(self.replica.begin(), facts, entry)
         return entry
 
     def _leaving(self, entry: Entry) -> list[tuple[Ino, int]]:
@@ -215,10 +216,7 @@ class Namespace(Intents):
             raise posix_error(errno.EISDIR, new_name)
         else:
             facts = self._move_file(moment, entry, new_parent, new_name, replaced)
-        meant = {entry.ino, *entry.members}
-        if replaced is not None:
-            meant |= {replaced.ino, *replaced.members}
-        self.commit(moment, facts, meant)
+        self.commit(moment, facts, entry, replaced)
         return replaced
 
     def _move_directory(self, entry: Entry, parent: Ino, name: bytes, replaced: Entry | None) -> list[Fact]:
