@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import mmap
 import os
 import pstats
 import re
@@ -445,3 +446,25 @@ def test_a_replica_that_came_back_from_an_old_copy_writes_and_tells_nothing_more
     with pytest.raises(OSError, match="Read-only file system"):
         (first / "g").mkdir()
     assert (second / "f").read_bytes() == b"the others have seen this"
+
+
+def test_what_is_dirty_in_a_mapping_never_mixes_with_what_is_merged(sites):
+    """llfuse-facts 1, dirty pages: a notification has them written in whole, old bytes included."""
+    first, second = sites
+    first.mount()
+    old, merged = b"o" * 20_000, b"m" * 20_000
+    (first / "f").write_bytes(old)
+    join(first, second)
+    second.mount()
+    elmer("sync", second.path)
+    with (second / "f").open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        mapping[5_000:5_003] = b"new"
+        (first / "f").write_bytes(merged)
+        elmer("sync", second.path)
+        mapped = bytes(mapping)
+    elmer("sync", second.path)
+    written = old[:5_000] + b"new" + old[5_003:]
+    assert mapped in (written, merged)
+    shown = {path.read_bytes() for path in second.path.iterdir()}
+    assert shown == {written, merged}
+    assert elmer("digest", first.path) == elmer("digest", second.path)
