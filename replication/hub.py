@@ -232,10 +232,11 @@ class Hub:
         self.begin_cycle()
         while not self.is_paused:
             pulse = self._pulse
+            # In the order in which a peer goes through them, so that none slips through.
+            reasons = [f"{target.url} is being dialed" for target in self.dialing.pending(goals)]
             names = [c.peer.name for c in self.reception if c.session is None]
-            reasons = [f"{name} is being greeted" for name in names]
+            reasons += [f"{name} is being greeted" for name in names]
             reasons += await self.worker.run(self.exchange.differences, number, time.monotonic())
-            reasons += [f"{target.url} is being dialed" for target in self.dialing.pending(goals)]
             count = len(self.reception.connections)
             if not reasons:
                 return Equality(is_equal=True, peer_count=count, reason="")

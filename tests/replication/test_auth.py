@@ -92,6 +92,13 @@ def test_a_challenge_cannot_be_reflected():
         victim_accepts.identify(Proof(A, oracle.mac))
 
 
+def test_each_step_has_macs_of_its_own():
+    d, a = dialer(), acceptor()
+    d.prove(a.challenge(d.hello()))
+    macs = {d.transcript.mac(step, A) for step in ("challenge", "proof", "welcome")}
+    assert len(macs) == 3
+
+
 def test_an_identity_cannot_be_exchanged():
     d, a = dialer(), acceptor()
     proof = d.prove(a.challenge(d.hello()))

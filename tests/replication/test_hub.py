@@ -20,7 +20,16 @@ from replication.connection import ConnectionGoneError
 from replication.hub import BlocksUnavailableError, Hub
 from replication.limits import Limits
 from replication.local import PeerError
-from replication.message import PROTOCOL_VERSION, Bye, Commits, Hello, State, pack_messages
+from replication.message import (
+    PROTOCOL_VERSION,
+    Alive,
+    Bye,
+    Commits,
+    Hello,
+    Join,
+    State,
+    pack_messages,
+)
 from tests.replication.fake import SECRET, VOLUME, FakeLocal
 
 LONG_S = 60.0
@@ -122,6 +131,55 @@ def test_both_dialing_each_other_end_with_one_connection():
             )
             assert (await a.wait_equal(LONG_S)).is_equal
             assert (await b.wait_equal(LONG_S)).is_equal
+
+    run(story)
+
+
+def test_the_connection_that_the_smaller_store_id_dialed_stays():
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            a.add_peer(b.url)
+            await until(lambda: is_connected(a, b))
+            before = list(a.reception) + list(b.reception)
+            b.add_peer(a.url)
+            await until(lambda: b.dialing.targets[a.url].attempt_count)
+            assert list(a.reception) + list(b.reception) == before
+            assert "connected already" in b.dialing.targets[a.url].error
+
+    run(story)
+
+
+def test_the_connection_that_the_greater_store_id_dialed_gives_way():
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            b.add_peer(a.url)
+            await until(lambda: is_connected(a, b))
+            a.add_peer(b.url)
+            await until(
+                lambda: (
+                    [c.is_ours for c in a.reception] == [True] and [c.is_ours for c in b.reception] == [False]
+                )
+            )
+            commit(a)
+            await until(lambda: is_equal(a, b))
+
+    run(story)
+
+
+def test_a_hub_with_nothing_to_say_rests():
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            a.add_peer(b.url)
+            assert (await a.wait_equal(LONG_S)).is_equal
+            asked = []
+            ask = a.exchange.next_frame
+            a.exchange.next_frame = lambda *args: asked.append(args) or ask(*args)
+            (connection,) = a.reception
+            heard = set()
+            await until(
+                lambda: heard.add(a.exchange.standing(connection.peer).last_contact_s) or len(heard) > 5
+            )
+            assert len(asked) < 10
 
     run(story)
 
@@ -298,16 +356,40 @@ def test_one_that_is_no_member_learns_nothing_and_changes_nothing(wrong, member_
     run(story)
 
 
-def test_an_evicted_peer_is_refused_and_told_why():
+@pytest.mark.parametrize("member_dials", [True, False])
+def test_an_evicted_peer_is_refused_and_told_why(member_dials):
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, evicted):
+            a.local.refused[evicted.local.store_id] = "r2 was evicted"
+            commit(a, b"private")
+            dialing, dialed = (a, evicted) if member_dials else (evicted, a)
+            dialing.add_peer(dialed.url)
+            target = dialing.dialing.targets[dialed.url]
+            await until(lambda: target.attempt_count >= 2)
+            if member_dials:
+                assert target.error == "r2 was evicted"
+                await until(lambda: "r2 was evicted" in said_of(evicted, a))
+            else:
+                assert "r2 was evicted" in target.error
+            assert evicted.local.facts() == set()
+
+    run(story)
+
+
+def said_of(hub, peer):
+    standing = hub.exchange.standings.get(peer.local.store_id)
+    return standing.error if standing else ""
+
+
+def test_one_that_is_greeted_while_the_replica_goes_offline_is_refused():
     async def story():
         async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
-            b.local.refused[a.local.store_id] = "r1 was evicted"
-            commit(a, b"x")
+            b.local.check_peer = lambda *_: setattr(b, "is_paused", True)
             a.add_peer(b.url)
             target = a.dialing.targets[b.url]
             await until(lambda: target.attempt_count >= 2)
-            assert "r1 was evicted" in target.error
-            assert b.local.facts() == set()
+            assert not b.reception.connections
+            assert b.local.receives == []
 
     run(story)
 
@@ -344,16 +426,20 @@ def test_another_version_is_refused_in_words():
 
 
 @pytest.mark.parametrize(
-    "frame",
+    ("frame", "why"),
     [
-        b"",
-        b"\xff\xff",
-        wire.PLAIN + pack_messages([State(VersionVector(), 0)]),
-        wire.PLAIN + pack_messages([Commits((b"x",), 1, VersionVector(), True)]),
-        wire.PLAIN + bytes(5000),
+        (b"", "unknown form"),
+        (b"\xff\xff", "unknown form"),
+        (wire.PLAIN + pack_messages([State(VersionVector(), 0)]), "where a hello was due"),
+        (
+            wire.PLAIN + pack_messages([Commits((b"x",), 1, VersionVector(), True)]),
+            "where a hello was due",
+        ),
+        (wire.PLAIN + pack_messages([Join(bytes(5000))]), "a greeting of"),
+        (wire.PLAIN + pack_messages([Alive(), Alive()]), "2 messages where one was due"),
     ],
 )
-def test_one_that_greets_wrongly_hears_a_reason_and_nothing_else(frame):
+def test_one_that_greets_wrongly_hears_a_reason_and_nothing_else(frame, why):
     async def story():
         async with hubs(FakeLocal(1)) as (a,):
             commit(a, b"private")
@@ -361,6 +447,7 @@ def test_one_that_greets_wrongly_hears_a_reason_and_nothing_else(frame):
                 message for answer in await exchanged(a.url, frame) for message in wire.unseal(answer, LIMITS)
             ]
             assert [type(message) for message in answers] == [Bye]
+            assert why in answers[0].reason
             assert a.local.receives == []
 
     run(story)
