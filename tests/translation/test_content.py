@@ -692,6 +692,30 @@ def test_a_clock_that_was_set_back_puts_nothing_off():
     assert replica.contents[replica.shown(ino).head] == b"data"
 
 
+def test_a_small_draft_is_a_version_at_the_next_start():
+    replica, content, ino = make(b"old")
+    content.open(ino, os.O_RDWR)
+    content.write(ino, 0, b"new data", append=False)
+    replica.clock_ns += 6 * SECOND_NS
+    content.tick()
+    after_crash = Content(replica)
+    assert after_crash.recover() == []
+    assert read_all(after_crash, ino) == b"new data"
+    assert (after_crash.weight, after_crash.sessions) == (0, {})
+
+
+def test_a_draft_far_into_a_small_file_keeps_its_beginning():
+    replica, content, ino = make(b"start")
+    content.open(ino, os.O_RDWR)
+    content.write(ino, 2 * BLOCK_SIZE, b"end", append=False)
+    replica.clock_ns += 6 * SECOND_NS
+    content.tick()
+    assert content.read(ino, 0, 8) == b"start" + bytes(3)
+    after_crash = Content(replica)
+    assert after_crash.recover() == []
+    assert read_all(after_crash, ino) == b"start".ljust(2 * BLOCK_SIZE, b"\0") + b"end"
+
+
 def test_a_quiet_file_is_drafted_once():
     replica, content, ino = make()
     content.open(ino, os.O_RDWR)
@@ -879,6 +903,20 @@ def test_what_an_unlinked_file_left_in_the_store_goes_at_the_next_start():
     assert Content(replica).recover() == []
     assert replica.rows(b"T") + replica.rows(b"F") == []
     assert replica.commits == []
+
+
+@pytest.mark.parametrize("size", [10, 3 * BLOCK_SIZE])
+def test_a_draft_of_a_file_that_got_a_name_again_outlives_a_crash(size):
+    replica, content, ino = make()
+    content.open(ino, os.O_RDWR)
+    content.write(ino, 0, pattern(size), append=False)
+    replica.clock_ns += 6 * SECOND_NS
+    content.tick()
+    content.detach(ino)
+    content.attach(ino)
+    after_crash = Content(replica)
+    assert after_crash.recover() == []
+    assert read_all(after_crash, ino) == pattern(size)
 
 
 def test_a_draft_of_an_unlinked_file_goes_with_the_last_close():
