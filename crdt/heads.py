@@ -14,7 +14,6 @@ from typing import NamedTuple, cast
 from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
 from crdt.codec import pack, unpack
 from crdt.facts import Ino, Ref, Version
-from crdt.names import branches
 from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
 from crdt.state import State, prefix_end
 from crdt.versions import branch, is_on_branch, owner, step_of
@@ -322,7 +321,6 @@ class Heads:
             if any(head.before for head in inode.heads):
                 self.state.put(hiding_key(ino), b"")
                 self.complete(ino)
-                self._part_from_before(ino)
 
     def _forget_blocks(self, inode: Inode) -> None:
         """Blocks that were replaced before they came may be nowhere any more: nobody waits for them."""
@@ -357,17 +355,6 @@ class Heads:
                 self.state.put(key, pack([*places, place]))
             self.state.put(wanted_key(block_hash, ino), b"")
             self.state.waits = True
-
-    def _part_from_before(self, ino: Ino) -> None:
-        """A conflict entry does not show what the file was before they parted: it has nothing to show yet."""
-        inode = self.state.edit(ino)
-        for head, top in branches(self.state, inode) if len(inode.heads) > 1 else ():
-            before = head.before
-            if before is None or before.ref in self.held:
-                continue
-            if not is_on_branch(self.state, top, before.ref):
-                self._drop_map(before, keep=head)
-                inode.heads = [h._replace(before=None) if h.ref == head.ref else h for h in inode.heads]
 
     def _may_show(self, head: Head, before: Head) -> bool:
         stored = self.state.version(head.ref)

@@ -31,6 +31,7 @@ from crdt.versions import (
     first_version,
     fork,
     fork_of_any,
+    is_on_branch,
     line,
     order,
     shown_heads,
@@ -464,13 +465,18 @@ def compare_claims(a: Claim, b: Claim) -> int:
 
 
 def branches(state: State, inode: Inode) -> list[tuple[Head, Ref]]:
-    """The heads of a file that show beside it, each with the first version of its branch."""
+    """The heads of a file that show beside it, each with the first version of its branch.
+
+    One whose content is not here yet has nothing to show: not what the file was before they parted.
+    """
     heads = shown_heads(state, inode)
-    return [
-        (head, top_of(state, head.ref, [other.ref for other in heads[:position]]).ref)
-        for position, head in enumerate(heads)
-        if position
-    ]
+    found = []
+    for position, head in enumerate(heads):
+        if position:
+            top = top_of(state, head.ref, [other.ref for other in heads[:position]]).ref
+            parted = head.before is not None and not is_on_branch(state, top, head.before.ref)
+            found.append((head._replace(before=None) if parted else head, top))
+    return found
 
 
 def is_mate(left: Inode, right: Inode) -> bool:

@@ -133,20 +133,23 @@ class Intents:
 
         Not the head, where a session holds an older one or blocks of the head are not here.
         """
-        return self._seen(entry.ino, self.inode(entry.owner), self.head_of(entry))
-
-    def _seen(self, ino: Ino, owner: Inode, ref: Ref) -> Ref:
-        held = self.held(ino)
+        held = self.held(entry.ino)
         if held is not None:
             return held
-        return next((head.here.ref for head in owner.heads if head.ref == ref), ref)
+        owner, ref = self.inode(entry.owner), self.head_of(entry)
+        beside = (head for head, _ in self.content_branches(owner))
+        return next((head.here.ref for head in (*beside, *owner.heads) if head.ref == ref), ref)
 
     def seen_heads(self, inode: Inode) -> list[Ref]:
         """The versions that programs here were shown of a file and of the entries beside it."""
         if inode.is_directory:
             return []
-        shown = {top_head.ref: branch_ino(top) for top_head, top in self.content_branches(inode)}
-        return [self._seen(shown.get(h.ref, inode.ino), inode, h.ref) for h in inode.heads]
+        beside = {head.ref: (head, branch_ino(top)) for head, top in self.content_branches(inode)}
+        found = []
+        for own in inode.heads:
+            head, ino = beside.get(own.ref, (own, inode.ino))
+            found.append(self.held(ino) or head.here.ref)
+        return found
 
     def has_other_names(self, entry: Entry) -> bool:
         shown = self.inode(entry.ino).shown
