@@ -290,6 +290,7 @@ class Heads:
         ]
         if inode.ino != other.ino and inode.ino not in other.related:
             other.related = (*other.related, inode.ino)
+            inode.related = (*inode.related, other.ino)
         self.touched.add(other.ino)
 
     # -- blocks that are not here ----------------------------------------------------------------------

@@ -387,6 +387,11 @@ class Transaction:
         changes = Changes()
         contested = self.contested()
         if self.here and not contested and not self.view.shared_names and not self.shared_names:
+            for ino in self.appeared:  # an edit brought a removed name back: no request told the kernel
+                for place in self._known(ino).shown:
+                    changes.entries.add((place.parent, place.name))
+                    changes.inode(place.parent)
+                changes.inode(ino)
             return changes
         before = View(State(self.state.store), self.view.name_of)
         before.shared_names = self.view.shared_names

@@ -216,6 +216,8 @@ class AttributeRequests(Intents):
             if target.inode.is_directory:
                 raise posix_error(errno.EISDIR)
             self.content.truncate(ino, size)
+            if not self.content.is_open(ino):
+                self.content.flush(ino)  # truncate(2): no close will come
             self._clear_privileges(ino)
         if atime_ns is not None:
             if len(self.atimes) >= ATIMES_MAX:

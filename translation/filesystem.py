@@ -346,8 +346,11 @@ class FileSystem:
 
     def _show_uncovered(self) -> None:
         """Where a session ended that hid what was merged, the file shows that now."""
-        for ino in self.content.take_uncovered():
-            self.replica.show_newest(self.attributes.target(ino).inode.ino)
+        uncovered = self.content.take_uncovered()
+        if uncovered:
+            for ino in self.replica.hiding():
+                self.replica.show_newest(ino)
+        for ino in uncovered:
             self.replica.note_content(ino)
 
     # -- directories -------------------------------------------------------------------------------

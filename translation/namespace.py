@@ -265,7 +265,7 @@ class Namespace(Intents):
         rank = None
         home = self.home_for_new(parent)
         if replaced is not None:
-            removals, heads, lineage, rank = self._replace(entry, replaced)
+            removals, heads, lineage, rank = self._replace(moment, entry, replaced)
             facts += removals
             settled += heads
         via = None
@@ -284,7 +284,7 @@ class Namespace(Intents):
         return [*facts, moved, *self.rescue(leaving)]
 
     def _replace(
-        self, entry: Entry, replaced: Entry
+        self, moment: Moment, entry: Entry, replaced: Entry
     ) -> tuple[list[Fact], list[Ref], Ref | None, Stamp | None]:
         """What it takes to replace a file: removals, the heads to settle, the lineage, the rank."""
         facts: list[Fact] = []
@@ -297,7 +297,9 @@ class Namespace(Intents):
         if both_regular:
             lineage = self.seen_of(replaced)
             settled += [lineage] if goes else []
-        if replaced.top is not None:
+        if replaced.top is not None and not both_regular:
+            facts += self._settle_branch(moment, replaced)
+        elif replaced.top is not None:
             facts.append(self.gone(replaced))
         elif replaced.link is not None:
             drops = [self.seen_of(replaced)] if goes and not both_regular else ()

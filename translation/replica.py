@@ -290,10 +290,10 @@ class Replica:
 
         Of each commit the facts that nothing superseded; one without any is left out, its dot is dead.
         """
-        end, _ = self._durable
+        durable_end, durable = self._durable  # once: `sync` replaces it without the lock
         commits: list[bytes] = []
         size, at, vector = 0, start, seen
-        end = min(end, start + SLICE_ROWS)
+        end = min(durable_end, start + SLICE_ROWS)
         first, last = b"A" + start.to_bytes(8, "big"), b"A" + end.to_bytes(8, "big")
         for key, data in self.store.scan(first, last):
             dot, hlc, wall_ns, keys = cast(Row, unpack(data))
@@ -306,9 +306,9 @@ class Replica:
                     size += len(commits[-1])
                 vector = vector.with_dot(dot)
             at = int.from_bytes(key[1:], "big") + 1
-        if end == self._durable[0]:
+        if end == durable_end:
             # Dots that are dead have no arrival, here or anywhere, and are in the vector all the same.
-            vector = vector.merge(self._durable[1])
+            vector = vector.merge(durable)
         return Slice(commits, max(at, end), vector)
 
     def _facts_of(self, dot: Dot, hlc: int, keys: Iterable[bytes]) -> tuple[Fact, ...]:
