@@ -76,6 +76,7 @@ class Site:
         self.log = directory / f"{name}.log"
         self.inside = inside
         self.listen = listen
+        self.log_checked = 0  # characters
         self.daemon: subprocess.Popen[bytes] | None = None
         self.mountpoint.mkdir()
 
@@ -91,14 +92,13 @@ class Site:
     def start(self, command: str = "mount") -> None:
         """Start the daemon; `wait_mounted` follows, where it mounts."""
         assert self.daemon is None, f"{self.name} is running"
-        where = [self.mountpoint] if command == "mount" else []
+        where = [self.mountpoint, "--foreground"] if command == "mount" else []
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
                 [
                     *self.inside,
                     *ELMER,
-                    *(command, self.store, *where),
-                    *("--listen", self.listen, "--foreground"),
+                    *(command, self.store, *where, "--listen", self.listen),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -194,7 +194,9 @@ class Site:
         return "".join(log.read_text(errors="replace") for log in logs if log.exists())
 
     def check_log(self) -> None:
-        text = self.log_text()
+        """Look at what was logged since the last look."""
+        whole = self.log_text()
+        text, self.log_checked = whole[self.log_checked :], len(whole)
         assert not SUSPICIOUS.search(text), f"log of {self.name}:\n{text[-5000:]}"
 
     def check_running(self) -> None:
@@ -205,7 +207,7 @@ class Site:
 
     def fsck(self) -> None:
         """Check the store, at rest.  Raises CommandFailedError with the findings."""
-        self.elmer("fsck")
+        elmer("fsck", self.store)  # not `inside`: that network may be gone
 
     def end(self) -> None:
         """End whatever runs and is mounted, without questions."""
@@ -310,7 +312,7 @@ def heal(*sites: Site) -> str:
 
 
 def meet(*sites: Site) -> str:
-    """Wait until all sites have seen the same and show it."""
+    """Wait until all sites have seen the same, show it, and have their kernels show it."""
 
     def agreed() -> str | None:
         at_once(Site.sync, sites)
@@ -318,7 +320,11 @@ def meet(*sites: Site) -> str:
         assert len(set(digests)) == 1, digests
         return digests[0]
 
-    return until(agreed, "one digest on " + ", ".join(site.name for site in sites))
+    digest = until(agreed, "one digest on " + ", ".join(site.name for site in sites))
+    # A sync before this may have returned when no peer was connected yet.  It waits for blocks and
+    # for what the kernel is to be told, too.
+    at_once(Site.sync, sites)
+    return digest
 
 
 def assert_same_trees(*sites: Site) -> None:

@@ -7,28 +7,97 @@ were, its log says why the connection was dropped, and a real peer is still serv
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
 import zstandard
 
-from crdt.causality import ReplicaId, VersionVector
+from crdt.causality import COUNTER_BITS, Dot, ReplicaId, VersionVector
+from crdt.encoding import encode_commit
+from crdt.facts import ROOT, Birth, Commit, Ino, Kind, LinkId, Placement
+from crdt.hlc import CEILING
 from elmer.ticket import decode
 from replication import wire
 from replication.auth import Credentials, Dialer
-from replication.client import dialed, open_client
-from replication.connection import ConnectionGoneError, greet
 from replication.limits import Limits
 from replication.local import PeerError
-from replication.message import Blocks, Commits, Identity, Message, Pull, Taken, Welcome
+from replication.message import (
+    PROTOCOL_VERSION,
+    Alive,
+    Answer,
+    Blocks,
+    Bye,
+    Commits,
+    Hello,
+    Identity,
+    Message,
+    Probe,
+    Proof,
+    Pull,
+    State,
+    Taken,
+    Welcome,
+)
+from replication.server import PATH
 from tests.system.sites import CommandFailedError, Site, Sites, elmer, meet
 from tests.system.waiting import until, until_equal
 
 LIMITS = Limits()
 STRANGER = Identity(ReplicaId(77_777), "mallory", b"m" * 16)
 WAIT_S = 60
+
+
+class EndedError(Exception):
+    """The victim ended the connection; the text is what it said of the reason."""
+
+
+class Attacker:
+    """A connection that says what it likes."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+        self.reason = ""
+
+    async def say(self, message: Message) -> None:
+        await self.send(wire.seal([message], LIMITS))
+
+    async def send(self, frame: bytes) -> None:
+        with suppress(ConnectionError):  # `hear` tells that it ended
+            await self.socket.send_bytes(frame)
+
+    async def hear(self) -> Message:
+        """Return what comes next.  Raises EndedError."""
+        received = await self.socket.receive(timeout=WAIT_S)
+        if received.type != aiohttp.WSMsgType.BINARY:
+            raise EndedError(self.reason)
+        message = wire.unseal(received.data, LIMITS)[0]
+        if isinstance(message, Bye):
+            self.reason = message.reason
+            return await self.hear()
+        return message
+
+    async def hear_the_end(self) -> None:
+        """Raises EndedError, after whatever else comes."""
+        while True:
+            await self.hear()
+
+    async def greet(self, credentials: Credentials) -> None:
+        """Become a peer."""
+        dialer = Dialer(credentials, os.urandom(32))
+        await self.say(dialer.hello())
+        await self.say(dialer.prove(await self.hear()))
+        dialer.accept(await self.hear())
+
+
+@asynccontextmanager
+async def attacker(url: str) -> AsyncIterator[Attacker]:
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{url}{PATH}", max_msg_size=0) as socket,
+    ):
+        yield Attacker(socket)
 
 
 class Victim:
@@ -104,33 +173,56 @@ def test_a_ticket_with_another_secret_lets_nobody_in(victim: Victim, sites: Site
 
 
 def test_who_knows_the_volume_but_not_the_secret_learns_nothing(victim: Victim):
-    async def attack() -> None:
-        async with (
-            open_client() as client,
-            dialed(client, victim.site.url, LIMITS) as frames,
-        ):
-            await greet(frames, Dialer(victim.credentials(b"w" * 32), os.urandom(32)))
+    """Not even that it is the right volume: who dials cannot tell a wrong secret from another one."""
 
-    with pytest.raises((PeerError, ConnectionGoneError)):
+    async def attack() -> None:
+        async with attacker(victim.site.url) as connection:
+            await connection.greet(victim.credentials(b"w" * 32))
+
+    with pytest.raises(PeerError, match="not a member"):
         asyncio.run(attack())
+
+
+def test_a_proof_of_another_secret_is_refused(victim: Victim):
+    """As if the attacker had not looked at the challenge."""
+
+    async def attack() -> None:
+        async with attacker(victim.site.url) as connection:
+            dialer = Dialer(victim.credentials(), os.urandom(32))
+            await connection.say(dialer.hello())
+            proof = dialer.prove(await connection.hear())
+            await connection.say(Proof(proof.identity, bytes(32)))
+            await connection.hear_the_end()
+
+    with pytest.raises(EndedError):
+        asyncio.run(attack())
+    victim.wait_logged("not a member")
 
 
 def test_who_skips_the_proof_is_refused(victim: Victim):
     """It says hello, and then not that it knows the secret but what it wants."""
 
     async def attack() -> None:
-        dialer = Dialer(victim.credentials(), os.urandom(32))
-        async with (
-            open_client() as client,
-            dialed(client, victim.site.url, LIMITS) as frames,
-        ):
-            await frames.send(dialer.hello())
-            await frames.receive_greeting()
-            await frames.send(Welcome(STRANGER, bytes(32)))
-            await frames.receive_greeting()
+        async with attacker(victim.site.url) as connection:
+            await connection.say(Dialer(victim.credentials(), os.urandom(32)).hello())
+            await connection.hear()
+            await connection.say(Pull(0, VersionVector()))
+            await connection.hear_the_end()
 
-    with pytest.raises((PeerError, ConnectionGoneError), match="proof"):
+    with pytest.raises(EndedError, match="proof"):
         asyncio.run(attack())
+    victim.wait_logged("proof")
+
+
+def test_another_version_of_the_protocol_is_told_so(victim: Victim):
+    async def attack() -> None:
+        async with attacker(victim.site.url) as connection:
+            await connection.say(Hello(PROTOCOL_VERSION + 1, os.urandom(32)))
+            await connection.hear_the_end()
+
+    with pytest.raises(EndedError, match="version"):
+        asyncio.run(attack())
+    victim.wait_logged("version")
 
 
 @pytest.mark.parametrize(
@@ -189,46 +281,34 @@ BAD_FRAMES = {
 }
 
 
-def send_as_stranger_before_greeting(victim: Victim, frame: bytes) -> aiohttp.WSMsgType:
-    """Return how the connection ended."""
-
-    async def attack() -> aiohttp.WSMsgType:
-        async with (
-            aiohttp.ClientSession() as client,
-            client.ws_connect(f"{victim.site.url}/elmer/v1") as connection,
-        ):
-            await connection.send_bytes(frame)
-            while True:
-                message = await connection.receive(timeout=WAIT_S)
-                if message.type != aiohttp.WSMsgType.BINARY:
-                    return message.type
-
-    return asyncio.run(attack())
-
-
-def send_as_member(victim: Victim, *frames_to_send: bytes) -> None:
-    """Prove the secret, say this, and return when the connection was ended by the victim."""
+def send_as_stranger(victim: Victim, frame: bytes) -> None:
+    """Say this as the first word, and return when the victim has ended the connection."""
 
     async def attack() -> None:
-        async with (
-            open_client() as client,
-            dialed(client, victim.site.url, LIMITS) as frames,
-        ):
-            await greet(frames, Dialer(victim.credentials(), os.urandom(32)))
-            for frame in frames_to_send:
-                await frames.socket.send_bytes(frame)
-            async with asyncio.timeout(WAIT_S):
-                while True:
-                    await frames.receive_frame(WAIT_S)
+        async with attacker(victim.site.url) as connection:
+            await connection.send(frame)
+            await connection.hear_the_end()
 
-    with pytest.raises((ConnectionGoneError, PeerError, OSError)):
+    with pytest.raises(EndedError):
+        asyncio.run(attack())
+
+
+def send_as_member(victim: Victim, frame: bytes) -> None:
+    """Prove the secret, say this, and return when the victim has ended the connection."""
+
+    async def attack() -> None:
+        async with attacker(victim.site.url) as connection:
+            await connection.greet(victim.credentials())
+            await connection.send(frame)
+            await connection.hear_the_end()
+
+    with pytest.raises(EndedError):
         asyncio.run(attack())
 
 
 @pytest.mark.parametrize("name", BAD_FRAMES)
 def test_a_malformed_frame_of_a_stranger_ends_its_connection(victim: Victim, name: str):
-    ended = send_as_stranger_before_greeting(victim, BAD_FRAMES[name])
-    assert ended in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING}
+    send_as_stranger(victim, BAD_FRAMES[name])
     victim.wait_logged("ended")
 
 
@@ -243,38 +323,108 @@ def test_a_frame_above_the_bound_ends_the_connection(victim: Victim):
     victim.wait_logged("mallory", "ended")
 
 
-def vector(**counters: int) -> VersionVector:
-    return VersionVector({ReplicaId(int(name[1:])): count for name, count in counters.items()})
+# -- commits -------------------------------------------------------------------------------------
+
+MADE = Dot(STRANGER.replica << COUNTER_BITS | 1)
 
 
-NONSENSE: dict[str, Message] = {
-    "commits-that-are-none": Commits((b"junk",), 1, vector(r5=1), last=True),
-    "an-empty-commit": Commits((b"",), 1, vector(r5=1), last=True),
-    "a-huge-cursor": Commits((), (1 << 63) - 1, vector(r5=1 << 39), last=True),
-    "a-pull-from-beyond-the-end": Pull((1 << 62), vector()),
-    "blocks-nobody-asked-for": Blocks((b"x" * 1_000,)),
-    "credit-nobody-had": Taken(1 << 40),
-    "a-second-greeting": Welcome(STRANGER, bytes(32)),
+def commit(name: bytes = b"forged", hlc: int = 1 << 40, parent: int = ROOT) -> Commit:
+    """Return how a stranger's replica would make an empty file."""
+    birth = Birth(Ino(MADE), Kind.REGULAR, 0o644, 0, 0, 0)
+    placement = Placement(Ino(MADE), LinkId(MADE), Ino(parent), name)
+    return Commit(MADE, hlc, 1, (birth, placement))
+
+
+def commits(*encoded: bytes) -> Commits:
+    return Commits(encoded, 1, VersionVector({STRANGER.replica: 1}), last=True)
+
+
+GOOD = encode_commit(commit())
+BAD_COMMITS = {
+    "junk": b"junk",
+    "cut": GOOD[:-3],
+    "more-behind-it": GOOD + b"\x00",
+    "a-name-with-a-slash": encode_commit(commit(b"../../etc/passwd")),
+    "a-name-of-dots": encode_commit(commit(b"..")),
+    "an-empty-name": encode_commit(commit(b"")),
+    "a-name-with-a-zero": encode_commit(commit(b"a\0b")),
+    "a-name-that-is-too-long": encode_commit(commit(b"n" * 256)),
+    "a-time-after-the-year-2500": encode_commit(commit(hlc=CEILING)),
+    "a-parent-that-is-no-inode": encode_commit(commit(parent=0)),
+    "a-dot-of-nobody": encode_commit(commit()._replace(dot=Dot(5))),
 }
 
 
-@pytest.mark.parametrize("name", ["commits-that-are-none", "an-empty-commit", "a-second-greeting"])
-def test_nonsense_from_a_member_ends_its_connection(victim: Victim, name: str):
-    send_as_member(victim, wire.seal([NONSENSE[name]], LIMITS))
+def send_in_session(victim: Victim, *messages: Message) -> None:
+    """Behave as a member that begins a session, then say this, until the victim ends it."""
+
+    async def attack() -> None:
+        async with attacker(victim.site.url) as connection:
+            await connection.greet(victim.credentials())
+            await connection.say(State(VersionVector(), 0))
+            for message in messages:
+                await connection.say(message)
+            await connection.hear_the_end()
+
+    with pytest.raises(EndedError):
+        asyncio.run(attack())
+
+
+@pytest.mark.parametrize("name", BAD_COMMITS)
+def test_a_malformed_commit_ends_the_connection(victim: Victim, name: str):
+    send_in_session(victim, commits(BAD_COMMITS[name]))
     victim.wait_logged("mallory", "ended")
+
+
+def test_a_good_commit_among_malformed_ones_is_not_taken_either(victim: Victim):
+    """A pass is applied whole or not at all."""
+    send_in_session(victim, commits(GOOD, BAD_COMMITS["a-name-with-a-slash"]))
+    assert not (victim.site / "forged").exists()
+
+
+def test_a_good_commit_of_a_member_is_taken(site: Site):
+    """So what the tests above see refused is refused for what is wrong with it."""
+    victim = Victim(site)
+
+    async def tell() -> None:
+        async with attacker(site.url) as connection:
+            await connection.greet(victim.credentials())
+            await connection.say(State(VersionVector(), 0))
+            await connection.say(commits(GOOD))
+            while not (site / "forged").exists():
+                await connection.say(Alive())
+                await connection.hear()
+
+    asyncio.run(tell())
+    assert (site / "forged").read_bytes() == b""
+
+
+def test_a_session_that_does_not_begin_with_a_state_ends(victim: Victim):
+    send_as_member(victim, wire.seal([commits(GOOD)], LIMITS))
+    victim.wait_logged("mallory", "state was due")
+
+
+NONSENSE: dict[str, Message] = {
+    "blocks-nobody-asked-for": Blocks((b"x" * 1_000,)),
+    "credit-nobody-had": Taken(1 << 40),
+    "a-second-greeting": Welcome(STRANGER, bytes(32)),
+    "a-second-hello": Hello(PROTOCOL_VERSION, bytes(32)),
+    "nothing-new": Commits((), 1 << 62, VersionVector(), last=True),
+}
 
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_from_a_member_changes_nothing(victim: Victim, name: str):
-    async def attack() -> None:
-        async with (
-            open_client() as client,
-            dialed(client, victim.site.url, LIMITS) as frames,
-        ):
-            await greet(frames, Dialer(victim.credentials(), os.urandom(32)))
-            await frames.socket.send_bytes(wire.seal([NONSENSE[name]], LIMITS))
-            await frames.receive_frame(WAIT_S)
+    """Whether it is answered or ends the connection."""
 
-    # What it answers, if anything, is its own affair.
-    with suppress(ConnectionGoneError, PeerError, OSError):
+    async def attack() -> None:
+        async with attacker(victim.site.url) as connection:
+            await connection.greet(victim.credentials())
+            await connection.say(State(VersionVector(), 0))
+            await connection.say(NONSENSE[name])
+            await connection.say(Probe(7))
+            while not isinstance(await connection.hear(), Answer):
+                pass
+
+    with suppress(EndedError):
         asyncio.run(attack())

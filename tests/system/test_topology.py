@@ -214,7 +214,7 @@ def test_status_tells_how_far_apart_two_sites_are(wired: tuple[Site, Site, Wire]
     until(lambda: not peer(b)["connected"], "the cut is noticed")
     for number in range(5):
         (b / f"f{number}").write_bytes(os.urandom(10_000))
-    assert peer(b)["to_send"]["facts"] >= 5
+    until(lambda: peer(b)["to_send"]["facts"] >= 5, "five files are to be sent")
     wire.heal()
     until_equal(lambda: peer(b)["to_send"]["facts"], 0, "all is sent")
     assert len(look(a.mountpoint)) == 5
