@@ -1,0 +1,374 @@
+"""What is visible, and under which names: the end of the computation.
+
+*Visible* are live links; a file's last name where a head survives that no removal has seen; and every
+directory that is live or has something visible inside.  What stands at one name is grouped: directories
+that were made there alike are one *union*, and a directory keeps the bare name before a file, a newer
+union before an older one, and the file with the best claim.  All else, and each further branch of a
+file, is a *conflict entry* with a name of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cmp_to_key
+from typing import NamedTuple
+
+from crdt.causality import Dot, Stamp, counter_of, replica_of
+from crdt.facts import ROOT, Field, Ino, Kind, LinkId, Ref
+from crdt.names import branch_ino
+from tests.reference.contents import Contents, Heads, Path, parting
+from tests.reference.gathered import SPLIT, Gathered, Rules
+from tests.reference.places import Places
+
+NAME_MAX = 255
+EXTENSION_MAX = 16
+CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Shown(NamedTuple):
+    """What a program sees at a path.  `content` of a symlink is its target."""
+
+    kind: Kind
+    ino: Ino
+    mode: int
+    uid: int
+    gid: int
+    content: bytes
+    conflict: bool
+
+
+@dataclass
+class Entry:
+    """One name in one directory."""
+
+    ino: Ino
+    kind: Kind
+    raw: bytes  # the name it would have if it were alone
+    directory: Ino  # the lead of the union that it stands in
+    tag: Dot  # of what made it: conflict entries of one raw name are told apart by it
+    name: bytes = b""
+    members: tuple[Ino, ...] = ()  # of a union, the lead first
+    link: LinkId | None = None  # of a file; None: a content conflict entry
+    hidden: tuple[LinkId, ...] = ()  # links of twins
+    heads: Heads = ()  # heads[0] is what shows
+    owner: Ino = ROOT  # the inode whose attributes it has
+    top: Ref | None = None  # of a content conflict entry: the first version of its branch
+
+    @property
+    def order(self) -> tuple[bytes, Dot, Ino, LinkId]:
+        """The order in which conflict entries take free names."""
+        return self.raw, self.tag, self.ino, self.link or LinkId(0)
+
+
+class View:
+    def __init__(self, facts: Gathered, blocks: Mapping[bytes, bytes], rules: Rules) -> None:
+        self.facts, self.rules = facts, rules
+        self.places = Places(facts)
+        self.contents = Contents(facts, self.places, blocks, rules)
+        self._find_visible_links()
+        self._find_visible_directories()
+        self._go_down()
+        self._give_names()
+
+    # -- liveness --------------------------------------------------------------------------------
+
+    def _find_visible_links(self) -> None:
+        """An edit beats an unlink that had not seen it."""
+        links: dict[Ino, list[LinkId]] = defaultdict(list)
+        for link in self.places.where:
+            if not self.facts.is_directory(link):
+                links[self.facts.links[link].ino].append(link)
+        self.visible: set[LinkId] = set()
+        self.orphans: list[Ino] = []
+        for ino, names in sorted(links.items()):
+            surviving = self.contents.surviving[ino]
+            if ino not in self.contents.named and not surviving:
+                continue
+            seen = self.contents.ancestry(
+                ref for n in names for made in self.facts.links[n].removals for ref in made.fact.seen
+            )
+            live = [link for link in names if self.places.live[link]]
+            if live:
+                self.visible.update(live)
+            elif not seen.issuperset(surviving):
+                self.visible.add(max(names, key=lambda n: (self.places.removed_at[n], n)))
+            elif surviving:
+                self.orphans.append(ino)
+
+    def _find_visible_directories(self) -> None:
+        where, live = self.places.where, self.places.live
+        todo = [where[link].fact.parent for link in self.visible]
+        todo += [ino for ino in self.places.position if live[LinkId(ino)]]
+        self.directories: set[Ino] = set()
+        while todo:
+            directory = todo.pop()
+            if directory != ROOT and directory not in self.directories:
+                self.directories.add(directory)
+                todo.append(where[LinkId(directory)].fact.parent)
+
+    # -- what stands at one name -----------------------------------------------------------------
+
+    def _go_down(self) -> None:
+        """From the root, a whole union at a time, so that names in different members of it meet."""
+        inside: dict[Ino, list[LinkId]] = defaultdict(list)
+        for link in sorted({LinkId(d) for d in self.directories} | self.visible):
+            inside[self.places.where[link].fact.parent].append(link)
+        self.twins: dict[Ino, set[Ino]] = {}
+        self.at_name: dict[Ino, dict[bytes, list[Entry]]] = {}
+        todo: list[tuple[Ino, ...]] = [(ROOT,)]
+        while todo:
+            members = todo.pop()
+            lead = members[0]
+            by_name: dict[bytes, list[LinkId]] = defaultdict(list)
+            for directory in members:
+                for link in inside[directory]:
+                    by_name[self._raw_name(link)].append(link)
+            self.at_name[lead] = {raw: self._entries(lead, raw, links) for raw, links in by_name.items()}
+            for entries in self.at_name[lead].values():
+                todo += [entry.members for entry in entries if entry.members]
+
+    def _raw_name(self, link: LinkId) -> bytes:
+        """The name it was placed at, or that it was pinned to."""
+        made = self.places.where[link]
+        key = SPLIT if made.fact.split else made.stamp.dot
+        pins = self.facts.links[link].pins.get(key)
+        if self.rules.pins and pins:
+            return max(pins, key=lambda pin: (pin.stamp, pin.fact.name)).fact.name
+        return made.fact.name
+
+    def _entries(self, lead: Ino, raw: bytes, links: list[LinkId]) -> list[Entry]:
+        """What stands at one name, the best claim to the bare name first."""
+        directories = [Ino(link) for link in links if self.facts.is_directory(link)]
+        entries = [
+            Entry(union[0], Kind.DIRECTORY, raw, lead, self._placed(union[0]).dot, members=union)
+            for union in self._unions(directories)
+        ]
+        files = self._files([link for link in links if not self.facts.is_directory(link)])
+        for link, hidden in files:
+            entries.append(self._file_entry(lead, raw, link, hidden, files[0][0]))
+        return entries
+
+    def _placed(self, link: int) -> Stamp:
+        return self.places.where[LinkId(link)].stamp
+
+    def _unions(self, directories: list[Ino]) -> list[tuple[Ino, ...]]:
+        """Directories at one name that show as one; the newest union first, the lead first in each.
+
+        The lead is the oldest that is live: a dead one, which shows for what is inside, gives no number.
+        """
+        unions: list[list[Ino]] = []
+        for directory in directories:
+            joined = [u for u in unions if any(self._is_mate(directory, other) for other in u)]
+            unions = [u for u in unions if u not in joined]
+            unions.append([member for u in joined for member in u] + [directory])
+        for union in unions:
+            union.sort(key=self._seniority)
+        newest = [(max(self._standing(member) for member in union), union) for union in unions]
+        return [tuple(union) for _, union in sorted(newest, reverse=True)]
+
+    def _seniority(self, directory: Ino) -> tuple[bool, Stamp]:
+        return not self.places.live[LinkId(directory)], self.facts.inodes[directory].stamp
+
+    def _standing(self, directory: Ino) -> tuple[Stamp, Stamp]:
+        return self._placed(directory), self.facts.inodes[directory].stamp
+
+    def _is_mate(self, left: Ino, right: Ino) -> bool:
+        a, b = (self.places.where[LinkId(ino)].fact for ino in (left, right))
+        makers = {self.facts.inodes[ino].birth.maker for ino in (left, right)}
+        if len(makers) > 1:
+            return False
+        return (a.native and b.native) or right in a.mates or left in b.mates
+
+    # -- files at one name -----------------------------------------------------------------------
+
+    def _files(self, links: list[LinkId]) -> list[tuple[LinkId, tuple[LinkId, ...]]]:
+        """The links that show, the best claim first, each with those hidden under it."""
+        shown, hidden = self._hide_twins(links)
+
+        def compare(a: LinkId, b: LinkId) -> int:
+            ranks = [max(self._rank(m) for m in (link, *hidden[link])) for link in (a, b)]
+            return self._compare(a, b, ranks)
+
+        shown.sort(key=cmp_to_key(compare), reverse=True)
+        return [(link, tuple(hidden[link])) for link in shown]
+
+    def _rank(self, link: LinkId) -> Stamp:
+        made = self.places.where[link]
+        return made.fact.rank or made.stamp
+
+    def _compare(self, a: LinkId, b: LinkId, ranks: list[Stamp]) -> int:
+        """Which of two files at one name has the better claim?  A file that replaced another inherits its
+        rank, so two replicas that save by rename compete by branch, and not by who came last."""
+        if ranks[0] != ranks[1]:
+            return 1 if ranks[0] > ranks[1] else -1
+        return self.contents.lead(self._line(a), self._line(b)) or (1 if a > b else -1)
+
+    def _line(self, link: LinkId) -> Path:
+        return self.contents.line(link, self._head(link))
+
+    def _head(self, link: LinkId) -> Ref:
+        return self.contents.shown[self.facts.links[link].ino][0][0]
+
+    def _file_entry(
+        self, lead: Ino, raw: bytes, link: LinkId, hidden: tuple[LinkId, ...], best: LinkId
+    ) -> Entry:
+        ino = self.facts.links[link].ino
+        twins = {ino, *(self.facts.links[h].ino for h in hidden)}
+        twins |= {twin for t in twins for twin in self.twins.get(t, ())}
+        self.twins.update((twin, twins) for twin in twins)
+        kind, heads = self.facts.inodes[ino].birth.kind, self.contents.shown[ino][0]
+        return Entry(
+            ino, kind, raw, lead, self._tag(link, best), link=link, hidden=hidden, heads=heads, owner=ino
+        )
+
+    def _tag(self, link: LinkId, best: LinkId) -> Dot:
+        """What made a file the loser of its name: its placement or, where it shares a past with the
+        best file there, the first version of its branch."""
+        if link != best and self._kind(link) == self._kind(best):
+            mine, theirs = self._line(link), self._line(best)
+            at = parting(mine, theirs)
+            if 0 < at < len(mine):
+                return self.contents.versions[mine[at]].stamp.dot
+        return self._placed(link).dot
+
+    def _kind(self, link: LinkId) -> Kind:
+        return self.facts.inodes[self.facts.links[link].ino].birth.kind
+
+    # -- twins -----------------------------------------------------------------------------------
+
+    def _hide_twins(self, links: list[LinkId]) -> tuple[list[LinkId], dict[LinkId, list[LinkId]]]:
+        """Files at one name that add nothing to each other show once; so does one inode."""
+        hiding = {link: [m for m in links if self._hides(m, link)] for link in links}
+        shown = [link for link in links if not hiding[link]]
+        if links and not shown:
+            shown = [max(links, key=lambda link: (self._rank(link), link))]
+        hidden: dict[LinkId, list[LinkId]] = {link: [] for link in shown}
+        for link in links:
+            if link not in hidden:
+                hidden[next((m for m in shown if m in hiding[link]), shown[0])].append(link)
+        return shown, hidden
+
+    def _hides(self, shown: LinkId, link: LinkId) -> bool:
+        """Of twins, the one with the oldest inode shows: so hard links stay together, where two
+        replicas unpack an archive that has some."""
+        mine, theirs = self.facts.links[link].ino, self.facts.links[shown].ino
+        if not self.rules.twins or link == shown:
+            return False
+        if mine == theirs:
+            return self._compare(link, shown, [self._rank(link), self._rank(shown)]) < 0
+        if self._kind(link) != self._kind(shown):
+            return False
+        path_first = (self._age(mine), link) < (self._age(theirs), shown)
+        return self.contents.hides(self._line(shown), self._line(link), path_first=path_first)
+
+    def _age(self, ino: Ino) -> Stamp:
+        """When it came to be; of a file split off a conflict entry, when that branch began."""
+        inode = self.facts.inodes[ino]
+        claimed = inode.birth.claims
+        return self.contents.versions[claimed].stamp if claimed else inode.stamp
+
+    # -- names -----------------------------------------------------------------------------------
+
+    def _give_names(self) -> None:
+        """The first of each name has it bare; then conflict entries take free names, in one order."""
+        self.tree: dict[Ino, dict[bytes, Entry]] = {lead: {} for lead in self.at_name}
+        losers: dict[Ino, list[Entry]] = defaultdict(list)
+        for lead, names in self.at_name.items():
+            for raw, entries in names.items():
+                self._name(entries[0], raw)
+                losers[lead] += entries[1:]
+        for entry in self._branch_entries():
+            losers[entry.directory].append(entry)
+        for lead, entries in losers.items():
+            for entry in sorted(entries, key=lambda e: e.order):
+                attempt = 1
+                while (name := self._conflict_name(entry, attempt)) in self.tree[lead]:
+                    attempt += 1
+                self._name(entry, name)
+
+    def _name(self, entry: Entry, name: bytes) -> None:
+        entry.name = name
+        self.tree[entry.directory][name] = entry
+
+    def _conflict_name(self, entry: Entry, attempt: int) -> bytes:
+        replica = self.facts.names[replica_of(entry.tag)]
+        return conflict_name(entry.raw, replica, counter_of(entry.tag), attempt)
+
+    def _branch_entries(self) -> list[Entry]:
+        """For each file the branches that do not show as the file itself.  They stand beside its oldest
+        name, if possible one where the file itself shows."""
+        homes: dict[Ino, list[tuple[bool, LinkId, Entry]]] = defaultdict(list)
+        for names in self.at_name.values():
+            for entry in (entry for entries in names.values() for entry in entries):
+                for link in (entry.link, *entry.hidden) if entry.link else ():
+                    homes[self.facts.links[link].ino].append((link != entry.link, age_of_link(link), entry))
+        found = []
+        for ino, places in homes.items():
+            _, _, home = min(places, key=lambda place: place[:2])
+            groups = self.contents.shown[ino]
+            used = set(self.contents.path[groups[0][0]])
+            for heads in groups[1:]:
+                path = self.contents.path[heads[0]]
+                top = next(ref for ref in path if ref not in used)
+                used.update(path)
+                tag = self.contents.versions[top].stamp.dot
+                entry = Entry(branch_ino(top), home.kind, home.raw, home.directory, tag)
+                entry.heads, entry.owner, entry.top = heads, ino, top
+                found.append(entry)
+        return found
+
+    # -- what a program sees ---------------------------------------------------------------------
+
+    def snapshot(self) -> dict[bytes, Shown]:
+        found: dict[bytes, Shown] = {}
+        todo = [(ROOT, b"")]
+        while todo:
+            directory, at = todo.pop()
+            for name, entry in self.tree[directory].items():
+                path = at + b"/" + name
+                found[path] = self._shown(entry)
+                if entry.members:
+                    todo.append((entry.ino, path))
+        return found
+
+    def _shown(self, entry: Entry) -> Shown:
+        owner = entry.members[0] if entry.members else entry.owner
+        inode = self.facts.inodes[owner]
+        uid = inode.value(Field.UID, inode.birth.uid)
+        gid = inode.value(Field.GID, inode.birth.gid)
+        content = b"" if entry.members else self.contents.content(entry.heads[0])
+        sharers = entry.members or self.twins.get(entry.owner, {entry.owner})
+        mode = self._mode(sharers)
+        return Shown(entry.kind, entry.ino, mode, uid, gid, content, entry.name != entry.raw)
+
+    def _mode(self, inodes: Iterable[Ino]) -> int:
+        """The bits that all of them leave."""
+        bits = 0o7777
+        for ino in inodes:
+            inode = self.facts.inodes[ino]
+            bits &= inode.value(Field.MODE, inode.mode)
+        return bits
+
+
+def conflict_name(raw: bytes, replica: str, counter: int, attempt: int) -> bytes:
+    """`stem.conflict-REPLICA-ID.ext`; what is too long for an extension is none."""
+    dot = raw.rfind(b".")
+    has_extension = dot > 0 and len(raw) - dot <= EXTENSION_MAX
+    stem, extension = (raw[:dot], raw[dot:]) if has_extension else (raw, b"")
+    again = f"-{attempt}" if attempt > 1 else ""
+    mark = f".conflict-{replica}-{crockford(counter)}{again}".encode()
+    return stem[: NAME_MAX - len(mark) - len(extension)] + mark + extension
+
+
+def crockford(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 32)
+        digits = CROCKFORD[digit] + digits
+    return digits or "0"
+
+
+def age_of_link(link):
+    return link
