@@ -1,0 +1,85 @@
+"""What a program finds that looks at everything: `find -ls`, and the bytes of each file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from typing import NamedTuple
+
+from crdt.facts import ROOT, Ino
+from translation.filesystem import Attributes, BlocksMissing, FileSystem
+
+
+class Found(NamedTuple):
+    """`content` of a symlink is its target, of what is not here None."""
+
+    attributes: Attributes
+    content: bytes | None
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.attributes.mode)
+
+
+def walk(fs: FileSystem, *, reads: bool = True) -> dict[bytes, Found]:
+    """Return path -> what is there.  Asserts that this is a tree: promise P4."""
+    found: dict[bytes, Found] = {}
+    todo = [(ROOT, b"")]
+    while todo:
+        directory, at = todo.pop()
+        for name, listed in listing(fs, directory).items():
+            each = look(fs, directory, name, reads=reads)
+            assert each.attributes.ino == listed.ino, (at, name, each.attributes, listed)
+            assert stat.S_IFMT(each.attributes.mode) == stat.S_IFMT(listed.mode), (at, name)
+            found[at + b"/" + name] = each
+            if each.is_directory:
+                todo.append((each.attributes.ino, at + b"/" + name))
+        assert len(found) < 100_000, "there is no end to this tree"
+    check_tree(found)
+    return found
+
+
+def check_tree(found: dict[bytes, Found]) -> None:
+    directories = Counter(each.attributes.ino for each in found.values() if each.is_directory)
+    twice = [ino for ino, count in directories.items() if count > 1]
+    assert not twice, f"directories at two places: {twice}"
+    names = Counter(each.attributes.ino for each in found.values() if not each.is_directory)
+    for path, each in found.items():
+        if not each.is_directory:
+            assert each.attributes.nlink == names[each.attributes.ino], (path, each, names)
+
+
+def listing(fs: FileSystem, directory: Ino) -> dict[bytes, Attributes]:
+    """Return the names in a directory, which must be unique, without `.` and `..`."""
+    fh = fs.opendir(directory)
+    found: dict[bytes, Attributes] = {}
+    for name, attributes, _ in fs.readdir(fh, 0):
+        assert name not in found, f"{name!r} is listed twice in {directory}"
+        if name not in (b".", b".."):
+            found[name] = attributes
+    fs.releasedir(fh)
+    return found
+
+
+def look(fs: FileSystem, parent: Ino, name: bytes, *, reads: bool) -> Found:
+    attributes = fs.lookup(parent, name)
+    found = Found(attributes, content(fs, attributes) if reads else None)
+    fs.forget(attributes.ino, 1)
+    return found
+
+
+def content(fs: FileSystem, attributes: Attributes) -> bytes | None:
+    if stat.S_ISLNK(attributes.mode):
+        return fs.readlink(attributes.ino)
+    if not stat.S_ISREG(attributes.mode):
+        return b""
+    fh = fs.open(attributes.ino, os.O_RDONLY)
+    try:
+        data = fs.read(fh, 0, attributes.size)
+    except BlocksMissing:
+        return None
+    finally:
+        fs.release(fh)
+    assert len(data) == attributes.size, (attributes, len(data))
+    return data
