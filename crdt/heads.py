@@ -63,11 +63,17 @@ class Heads:
         holder = self.state.edit(owner(self.state, top))
         moved = [head for head in holder.heads if self._is_claimed(top, head)]
         holder.heads = [head for head in holder.heads if head not in moved]
-        claimant.heads += moved
+        claimant.heads += [self._parted(head, top) for head in moved]
         self._claim_settled(claimant, holder, top)
         self._give_back(holder, top, [*moved, *(head for head, _ in claimant.settled)])
         self.state.edit(top.ino).splits.append((top, claimant.ino))
         self.touched |= {holder.ino, claimant.ino}
+
+    def _parted(self, head: Head, top: Ref) -> Head:
+        """A file that was split off shows nothing that was before its branch."""
+        if head.before is None or is_on_branch(self.state, top, head.before.ref):
+            return head
+        return head._replace(before=None)
 
     def _claim_settled(self, claimant: Inode, holder: Inode, top: Ref) -> None:
         """What was settled by a version outside of the claimed branch is a closed head of the claimant."""
@@ -211,7 +217,7 @@ class Heads:
 
     def _copy_of(self, ino: Ino, old: Head, map_ino: Ino, version: Version) -> int:
         """A map for the new version, where the old head keeps its own."""
-        if not old.map or version.inline is not None:
+        if not old.map:
             return NO_MAP
         WritableMap(self.state, map_ino, old.map).copy_to(version.version)
         missing = {

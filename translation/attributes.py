@@ -213,12 +213,7 @@ class AttributeRequests(Intents):
         """
         target = self.target(ino)
         if size is not None:
-            if target.inode.is_directory:
-                raise posix_error(errno.EISDIR)
-            self.content.truncate(ino, size)
-            if not self.content.is_open(ino):
-                self.content.flush(ino)  # truncate(2): no close will come
-            self._clear_privileges(ino)
+            self._truncate(ino, target, size)
         if atime_ns is not None:
             if len(self.atimes) >= ATIMES_MAX:
                 self.atimes.clear()
@@ -235,6 +230,14 @@ class AttributeRequests(Intents):
         if fields:
             self.content.flush(ino)
             self._set(ino, fields)
+
+    def _truncate(self, ino: Ino, target: Target, size: int) -> None:
+        if target.inode.is_directory:
+            raise posix_error(errno.EISDIR)
+        self.content.truncate(ino, size)
+        if not self.content.is_open(ino):
+            self.content.flush(ino)  # truncate(2): no close will come
+        self._clear_privileges(ino)
 
     def _set(self, ino: Ino, fields: dict[Field, int]) -> None:
         target = self.target(ino)
