@@ -241,6 +241,7 @@ class FileSystem:
             self._flush_before_removal(entry)
         entry = self.names.unlink(Ino(parent), name)
         self._removed(entry)
+        self._follow_choices()
 
     def rmdir(self, parent: int, name: bytes) -> None:
         self.names.rmdir(Ino(parent), name)
@@ -252,6 +253,14 @@ class FileSystem:
         replaced = self.names.rename(Ino(parent), name, Ino(new_parent), new_name)
         if replaced is not None:
             self._removed(replaced)
+        self._follow_choices()
+
+    def _follow_choices(self) -> None:
+        """A choice or a rename made a version of the content that an open file goes on from: go on from
+        that one, which a merge may extend."""
+        for session in self.content.sessions.values():
+            if not session.detached and self.base.shown_at(session.ino, session.base.head) is not None:
+                session.refresh(self.base)
 
     def _flush_before_removal(self, entry: Entry) -> None:
         """What other names keep, or alternatives might bring back, is a version before its name goes."""
