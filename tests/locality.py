@@ -1,0 +1,90 @@
+"""Law L2: a program changes what POSIX says, and nothing else of what its replica shows.
+
+`expected` says it of one step, from what stood there before.  Not looked at while something is open here:
+a close may bring what was merged meanwhile.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import NamedTuple
+
+from tests.walk import Found
+
+ANY = -1  # an inode number that is new
+
+
+class Face(NamedTuple):
+    """What a program sees at a path; of a directory without what is in it."""
+
+    type_bits: int
+    ino: int
+    mode: int
+    uid: int
+    content: bytes | None  # None: not here
+
+
+Faces = dict[bytes, Face]
+
+
+def faces(found: dict[bytes, Found]) -> Faces:
+    shown = {}
+    for path, each in found.items():
+        a = each.attributes
+        content = b"" if each.is_directory else each.content
+        shown[path] = Face(stat.S_IFMT(a.mode), a.ino, stat.S_IMODE(a.mode), a.uid, content)
+    return shown
+
+
+def written(before: Faces, path: bytes, content: bytes) -> Faces:
+    """All names of the file show it."""
+    if path not in before:
+        return {**before, path: Face(stat.S_IFREG, ANY, 0o644, ANY, content)}
+    ino = before[path].ino
+    return {p: f._replace(content=content) if f.ino == ino else f for p, f in before.items()}
+
+
+def saved(before: Faces, path: bytes, content: bytes) -> Faces:
+    return {**before, path: Face(stat.S_IFREG, ANY, 0o644, ANY, content)}
+
+
+def made(before: Faces, path: bytes, kind: int, mode: int, content: bytes = b"") -> Faces:
+    return {**before, path: Face(kind, ANY, mode, ANY, content)}
+
+
+def removed(before: Faces, path: bytes) -> Faces:
+    """With all that is inside."""
+    return {p: f for p, f in before.items() if p != path and not p.startswith(path + b"/")}
+
+
+def renamed(before: Faces, source: bytes, target: bytes) -> Faces:
+    if target in before and before[target].ino == before[source].ino:
+        return before  # two names of one inode: rename(2) does nothing
+    want = {p: f for p, f in before.items() if p != target}
+    for path in [p for p in want if p == source or p.startswith(source + b"/")]:
+        want[target + path[len(source) :]] = want.pop(path)
+    return want
+
+
+def linked(before: Faces, source: bytes, target: bytes) -> Faces:
+    return {**before, target: before[source]}
+
+
+def difference(want: Faces, shown: Faces, *, but_attributes_of: str = "") -> str:
+    """How `shown` differs from what was wanted; empty where it does not.
+
+    `but_attributes_of`: names with this in them may have other attributes (a content conflict entry has
+    those of its file).
+    """
+    wrong = []
+    for path in sorted(want.keys() | shown.keys()):
+        a, b = want.get(path), shown.get(path)
+        if a is not None and b is not None:
+            ino = b.ino if a.ino == ANY else a.ino
+            uid = b.uid if a.uid == ANY else a.uid
+            a = a._replace(ino=ino, uid=uid)
+            if but_attributes_of and but_attributes_of.encode() in path:
+                a = a._replace(mode=b.mode, uid=b.uid)
+        if a != b:
+            wrong.append(f"{path!r}: want {a}, shown {b}")
+    return "\n    ".join(wrong)
