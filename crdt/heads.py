@@ -16,7 +16,7 @@ from crdt.codec import pack, unpack
 from crdt.facts import Ino, Ref, Version
 from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
 from crdt.state import State, prefix_end
-from crdt.versions import branch, is_on_branch, owner, step_of
+from crdt.versions import branch, is_on_branch, kin, owner, step_of
 
 
 def history_key(ref: Ref) -> bytes:
@@ -133,7 +133,7 @@ class Heads:
             head._replace(dropped=min(head.dropped or hlc, hlc)) if head.ref == ref else head
             for head in inode.heads
         ]
-        self.touched |= {inode.ino, *inode.related, *(claimant for _, claimant in inode.splits)}
+        self.touched |= {inode.ino, *kin(self.state, inode)}
 
     # -- versions ------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Heads:
     def _descendant(self, inode: Inode, ref: Ref) -> Head:
         """Return a head, shown or settled, that extends this version."""
         candidates = [*inode.heads, *(head for head, _ in inode.settled)]
-        for ino in {ref.ino, *inode.related, *(claimant for _, claimant in inode.splits)}:
+        for ino in {ref.ino, *kin(self.state, inode)}:
             other = self.state.inode(ino)
             if other is not None and other.ino != inode.ino:
                 candidates += [*other.heads, *(head for head, _ in other.settled)]

@@ -179,13 +179,13 @@ def owner(state: State, ref: Ref) -> Ino:
     return root.ino
 
 
-def family(state: State, inode: Inode) -> list[Inode]:
-    """The inode and those that claim branches which were written to it."""
-    found = [inode]
-    for _, claimant in inode.splits:
-        other = state.inode(claimant)
-        if other is not None:
-            found.append(other)
+def kin(state: State, inode: Inode) -> list[Ino]:
+    """Inodes whose versions have to do with those of this one: named as parents, or of one file once."""
+    found = [*inode.related, *(claimant for _, claimant in inode.splits)]
+    claims = inode.birth.claims
+    origin = None if claims is None else state.inode(claims.ino)
+    if origin is not None:
+        found += [origin.ino, *(claimant for _, claimant in origin.splits)]
     return found
 
 
@@ -227,7 +227,7 @@ def was_dropped(state: State, inode: Inode, ref: Ref) -> bool:
         other = state.inode(ino)
         if other is not None and ino not in relatives:
             relatives[ino] = other
-            todo += [*other.related, *(claimant for _, claimant in other.splits)]
+            todo += kin(state, other)
     goal = step_of(state, ref)
     return any(
         is_ancestor(state, goal, drop)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from crdt.blocks import EMPTY_DIGEST
+from crdt.causality import replica_of
 from crdt.facts import ROOT, Ino, Kind, Ref, Version, VersionId
 from crdt.names import Entry
 from crdt.rows import Head
@@ -99,11 +100,15 @@ class ContentBase:
         return None
 
     def _went_on_here(self, ref: Ref, head: Ref) -> bool:
-        """Did the branch go on from `head` by choices and renames alone, which leave the content?"""
+        """Did the branch go on from `head` by versions that were made here alone?
+
+        By choices and renames, which leave the content, or by what was written under another name of the
+        branch (a conflict entry's): a program that has it open sees that, as of any file.
+        """
         state = self.replica.state
         while ref != head:
             stored = state.version(ref)
-            if stored is None or not (stored.fact.settles or stored.fact.lineage is not None):
+            if stored is None or replica_of(stored.dot) != self.replica.replica:
                 return False
             ref = stored.fact.parents[0]
         return True
