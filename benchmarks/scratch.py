@@ -22,6 +22,7 @@ from pathlib import Path
 MARK = "ELMER_BENCHMARK_RUN"
 REPOSITORY = Path(__file__).resolve().parent.parent
 STOP_TIMEOUT_S = 30.0
+KILL_TIMEOUT_S = 60.0  # what was killed ends for sure, but a loaded machine takes its time
 POLL_S = 0.02
 
 
@@ -159,7 +160,10 @@ class Scratch:
             for pid in self.processes(owner):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            if wait_until(lambda: self._all_ended(owner), self.stop_timeout_s):
+            asked = number == signal.SIGTERM
+            if wait_until(
+                lambda: self._all_ended(owner), self.stop_timeout_s if asked else KILL_TIMEOUT_S
+            ):
                 return
             if not owner:
                 for point in self.mounts():
