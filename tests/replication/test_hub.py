@@ -303,6 +303,22 @@ def test_a_peer_that_falls_silent_is_noticed_and_found_again():
     run(story)
 
 
+def test_one_that_is_dialed_and_never_answers_is_given_up():
+    async def story():
+        async with hubs(FakeLocal(1), limits=Limits(connect_s=0.1)) as (a,):
+            relay = Relay(0)
+            relay.is_silent = True
+            url = await relay.start()
+            a.add_peer(url)
+            try:
+                await until(lambda: a.dialing.targets[url].attempt_count)
+                assert "did not answer within 0.1 s" in a.dialing.targets[url].error
+            finally:
+                await relay.stop()
+
+    run(story)
+
+
 def test_a_connection_that_only_heartbeats_keeps_is_kept():
     async def story():
         limits = Limits(heartbeat_s=0.05, silence_s=0.5, tick_s=1000.0)
