@@ -158,8 +158,8 @@ class Heads:
             version.mtime_ns,
             settles=version.settles,
         )
-        if version.bare:
-            head = self._extend_bare(inode, extended, head)
+        if version.bare and extended is not None:
+            head = self._extend_bare(inode, extended, head, version)
         elif extended is not None:
             head = self._extend(inode, extended, head, version, here=here)
         else:
@@ -183,11 +183,16 @@ class Heads:
         ]
         self.touched.add(inode.ino)
 
-    def _extend_bare(self, inode: Inode, old: Head | None, new: Head) -> Head:
-        """A version whose content was superseded before it was sent: the one that did is on its way."""
-        if old is None:
-            return new._replace(map_ino=inode.ino)
-        return new._replace(map=old.map, map_ino=old.map_ino, before=old.here)
+    def _extend_bare(self, inode: Inode, old: Head, new: Head, version: Version) -> Head:
+        """A version whose content was superseded before it was sent: the one that did is on its way.
+
+        It had inline bytes; so for the way back through the block maps it is as one that has none.
+        """
+        map_ino = Ino(old.map_ino or inode.ino)
+        map_id = old.map if old.before is not None else self._copy_of(inode.ino, old, map_ino, version)
+        _, undo = advance(self.state, map_ino, map_id, version._replace(inline=b"", bare=False))
+        self._keep_undo(new.ref, undo)
+        return new._replace(map_ino=map_ino, before=old.here)
 
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
@@ -237,14 +242,13 @@ class Heads:
             self.state.put(history_key(ref), undo)
 
     def _fork(self, inode: Inode, new: Head, version: Version, *, here: bool) -> Head:
-        """A version of somebody who had not seen what came since its first parent."""
-        base = NO_MAP
-        source = None
-        if version.inline is None and version.cut_bytes != 0:
-            source = self._descendant(inode, version.parents[0])
-        map_ino = Ino(source.map_ino or inode.ino) if source else inode.ino
-        if source is not None:
-            base = self._map_at(source, version.parents[0], version.version)
+        """A version of somebody who had not seen what came since its first parent.
+
+        Also one that needs no block of that parent keeps the way back to its map: another may fork there.
+        """
+        base, map_ino = self._base_of(inode, version)
+        if version.bare:
+            version = version._replace(inline=b"", bare=False)
         map_id, undo = advance(self.state, map_ino, base, version)
         self._keep_undo(new.ref, undo)
         if map_id and not here:
@@ -252,16 +256,29 @@ class Heads:
             self._doubt(inode.ino, map_ino, map_id, dict(blocks.items()))
         return new._replace(map=map_id, map_ino=map_ino)
 
+    def _base_of(self, inode: Inode, version: Version) -> tuple[int, Ino]:
+        """Make a copy of the map that the first parent of a version has, under the version's number."""
+        parent = version.parents[0]
+        stored = self.state.version(parent)
+        if stored is None or stored.fact.bare or stored.fact.inline is not None:
+            return NO_MAP, inode.ino
+        source = self._descendant(inode, parent)
+        map_ino = Ino(source.map_ino or inode.ino)
+        return self._map_at(source, parent, version.version), map_ino
+
     def _descendant(self, inode: Inode, ref: Ref) -> Head:
         """Return a head, shown or settled, that extends this version."""
-        candidates = [*inode.heads, *(head for head, _ in inode.settled)]
-        for ino in {ref.ino, *kin(self.state, inode)}:
+        todo, seen = [inode.ino, ref.ino], set()
+        while todo:
+            ino = todo.pop(0)
             other = self.state.inode(ino)
-            if other is not None and other.ino != inode.ino:
-                candidates += [*other.heads, *(head for head, _ in other.settled)]
-        for head in candidates:
-            if is_on_branch(self.state, ref, head.ref):
-                return head
+            if other is None or ino in seen:
+                continue
+            seen.add(ino)
+            for head in (*other.heads, *(settled for settled, _ in other.settled)):
+                if is_on_branch(self.state, ref, head.ref):
+                    return head
+            todo += kin(self.state, other)
         raise LookupError(f"no version that is known extends {ref}")
 
     def _map_at(self, head: Head, ref: Ref, map_id: int) -> int:
