@@ -7,7 +7,7 @@ import socket
 import stat
 import threading
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -812,6 +812,24 @@ def test_a_hub_that_is_stopped_in_the_middle_of_a_catch_up_leaves_nothing():
             assert isinstance(done, Future)
             with pytest.raises(BlocksUnavailableError):
                 done.result(LONG_S)
+
+    run(story)
+
+
+@pytest.mark.parametrize("turn", range(12))
+def test_one_that_dials_while_the_hub_stops_leaves_nothing(turn):
+    async def story():
+        async with hubs(FakeLocal(1)) as (a,):
+            with socket.create_connection((HOST, int(a.url.rpartition(":")[2]))):
+                stopping = asyncio.create_task(a.stop())
+                await turns(turn)
+                # Refused where nobody listens any more.
+                with (
+                    suppress(ConnectionRefusedError),
+                    socket.create_connection((HOST, int(a.url.rpartition(":")[2]))),
+                ):
+                    await stopping
+                await stopping
 
     run(story)
 
