@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import mounts_below
-from tests.system.sites import Site, Sites
+from tests.system.sites import Site, Sites, at_once
 
 HERE = Path(__file__).parent
 # Several waits of 90 s each may stand in one test; none comes near that but on a broken product.
@@ -83,6 +83,7 @@ def two_sites(shared_sites: Sites) -> list[Site]:
 
 @pytest.fixture
 def shared_pair(two_sites: list[Site]) -> Iterator[list[Site]]:
+    at_once(Site.online, two_sites)  # whatever the test before this left
     yield two_sites
     for one in two_sites:
         one.check_running()
@@ -95,6 +96,7 @@ def three_sites(shared_sites: Sites) -> list[Site]:
 
 @pytest.fixture
 def shared_triple(three_sites: list[Site]) -> Iterator[list[Site]]:
+    at_once(Site.online, three_sites)
     yield three_sites
     for one in three_sites:
         one.check_running()

@@ -4,25 +4,20 @@ Each site has a network namespace of its own.  A cut takes the cable out: packet
 daemons believe for a while that they are connected.
 """
 
-import errno
 import os
-import random
-import shutil
 import signal
-import stat
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.system.networks import Networks
-from tests.system.sites import Site, Sites, assert_same_trees, at_once, cut, heal, meet
-from tests.system.trees import look
+from tests.system.sites import Site, Sites, assert_same_trees, meet
 from tests.system.waiting import until
+from tests.system.wanderer import draw, failure_of
 
 PORT = 7400
 
@@ -124,137 +119,15 @@ def test_a_peer_that_is_cut_off_does_not_keep_the_others_apart(networked: list[S
     meet(a, b, c)
 
 
-# -- P2, P3, P4 on random histories ---------------------------------------------------------------
-
-NAMES = "pqr"
-
-
-class Wanderer:
-    """Works at random in one mount, over few names so that the sites collide.
-
-    Every content it writes is a token of its own, so that it can be told later whose is where.
-    """
-
-    def __init__(self, site: Site, seed: int) -> None:
-        self.linked: set[int] = set()  # inodes that had a second name
-        self.root = site.mountpoint
-        self.name = site.name
-        self.chance = random.Random(f"{seed} {site.name}")
-        self.count = 0
-
-    def token(self) -> bytes:
-        self.count += 1
-        return f"<{self.name}{self.count}>".encode()
-
-    def path(self) -> Path:
-        return self.root.joinpath(*self.chance.choices(NAMES, k=self.chance.randint(1, 3)))
-
-    def existing(self) -> Path | None:
-        paths = [self.root / os.fsdecode(path) for path in look(self.root)]
-        return self.chance.choice(paths) if paths else None
-
-    def step(self) -> None:
-        operations = [self.make, self.fill, self.edit, self.move] * 2 + [self.link, self.remove]
-        operation = self.chance.choice(operations)
-        try:
-            operation()
-        except OSError as error:
-            # The path is not there, is of another kind, or the move is one that POSIX forbids.
-            if error.errno in IO_FAILURES:
-                raise
-
-    def make(self) -> None:
-        self.path().mkdir()
-
-    def fill(self) -> None:
-        with self.path().open("xb") as file:
-            file.write(self.token())
-
-    def edit(self) -> None:
-        path = self.existing()
-        if path is not None:
-            with path.open("r+b") as file:
-                file.truncate()
-                file.write(self.token())
-
-    def move(self) -> None:
-        path = self.existing()
-        if path is not None:
-            path.rename(self.path())
-
-    def link(self) -> None:
-        path = self.existing()
-        if path is not None and path.is_file():
-            self.linked.add(path.stat().st_ino)
-            self.path().hardlink_to(path)
-
-    def remove(self) -> None:
-        path = self.existing()
-        if path is not None and path.is_dir():
-            shutil.rmtree(path)
-        elif path is not None:
-            path.unlink()
-
-
-# Not what a path can be blamed for.
-IO_FAILURES = {errno.EIO, errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE, errno.EROFS}
-
-
-def tokens(root: Path, but: Collection[int] = ()) -> set[bytes]:
-    """Return the contents of all files but those with these inode numbers."""
-    paths = [Path(directory, file) for directory, _, files in os.walk(root) for file in files]
-    return {path.read_bytes() for path in paths if path.stat().st_ino not in but}
-
-
-def assert_is_tree(root: Path) -> None:
-    """P4: no directory in two places, names unique, link counts right."""
-    entries = look(root)
-    directories = Counter(entry.ino for entry in entries.values() if entry.kind == stat.S_IFDIR)
-    assert not [ino for ino, count in directories.items() if count > 1]
-    for directory, _, _ in os.walk(root):
-        names = os.listdir(directory)
-        assert len(names) == len(set(names)), directory
-    files = Counter(entry.ino for entry in entries.values() if entry.kind == stat.S_IFREG)
-    counted = {path: entry.nlink for path, entry in entries.items() if entry.kind == stat.S_IFREG}
-    right = {path: files[entries[path].ino] for path in counted}
-    assert counted == right
+# -- P2, P3, P4 ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_was_done_apart_is_one_tree_afterwards_and_nothing_written_is_lost(
     shared_triple: list[Site], seed: int
 ):
-    clear(shared_triple[0].mountpoint)
-    meet(*shared_triple)
-    wanderers = [Wanderer(site, seed) for site in shared_triple]
-    for _round in range(3):
-        cut(*shared_triple)
-        known = tokens(shared_triple[0].mountpoint)
-        at_once(lambda site: walk(wanderers[shared_triple.index(site)], 25), shared_triple)
-        # P3: what a site shows now and nobody else can have seen must be there after the heal.  Of
-        # a file with several names each may be removed somewhere (row 19): that is an orphan.
-        linked = set().union(*(wanderer.linked for wanderer in wanderers))
-        unseen = [tokens(site.mountpoint, but=linked) - known - {b""} for site in shared_triple]
-        heal(*shared_triple)
-        assert_same_trees(*shared_triple)
-        assert_is_tree(shared_triple[1].mountpoint)
-        lost = set().union(*unseen) - tokens(shared_triple[2].mountpoint)
-        assert not lost, lost
-
-
-def clear(root: Path) -> None:
-    """Remove all there is.  A conflict entry takes a bare name that is freed, so it takes turns."""
-
-    def is_empty() -> bool:
-        subprocess.run(["rm", "-rf", *root.iterdir()], check=False, capture_output=True)
-        return not os.listdir(root)
-
-    until(is_empty, f"{root} is empty")
-
-
-def walk(wanderer: Wanderer, steps: int) -> None:
-    for _ in range(steps):
-        wanderer.step()
+    """More of these: python -m tests.system.wanderer."""
+    assert failure_of(shared_triple, draw(seed)) == ""
 
 
 READER = """
