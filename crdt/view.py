@@ -40,7 +40,7 @@ from crdt.facts import (
 )
 from crdt.heads import Heads
 from crdt.moves import Replay, log_key
-from crdt.names import View, branch_ino, branches, names_row_key
+from crdt.names import MARK, View, branch_ino, branches, names_row_key, possible_raws
 from crdt.rows import (
     Head,
     Inode,
@@ -92,6 +92,7 @@ class Transaction:
         self.names: set[NameKey] = set()
         self.attributes: set[Ino] = set()
         self.contents: dict[Ino, Ref | None] = {}  # what a file showed before the batch
+        self.placed: set[Ino] = set()
         self.appeared: set[Ino] = set()  # files that show, and did not before
         self.dots: set[int] = set()
         self.shared_names = 0
@@ -196,6 +197,7 @@ class Transaction:
         for directory in {placement.parent, *placement.left}:
             self._note_change(directory, new)
         self._touch(placement.ino)
+        self.placed.add(placement.ino)
         if not inode.is_directory:
             return inode_key(placement.ino)
         if new.dot == inode.births[0].dot:
@@ -273,6 +275,8 @@ class Transaction:
         shown = shown_links(self.state, inode)
         extra = branches(self.state, inode) if len(inode.heads) > 1 and shown else []
         if shown == inode.shown and len(extra) == inode.branches == 0:
+            if inode.ino in self.placed:  # anew at the same name: its claim is another one
+                self.names.update((place.parent, place.name) for place in shown)
             return
         for _, top in extra:
             self.state.put(b"E" + branch_ino(top).to_bytes(8, "big"), pack(top))
@@ -404,7 +408,11 @@ class Transaction:
 
     def contested(self) -> set[NameKey]:
         """Return the names that were touched at which something else stands, or stood, too."""
-        found = {key for key in self.names if self._is_contested(*key)}
+        # A name that goes, or comes, may be the one that a conflict entry would have.
+        beside = {
+            (directory, raw) for directory, name in self.names if MARK in name for raw in possible_raws(name)
+        }
+        found = {key for key in self.names | beside if self._is_contested(*key)}
         if self.view.shared_names or self.shared_names:
             after = self.view_after()
             for directory, raw in self.names:

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from crdt.blocks import EMPTY_DIGEST
-from crdt.causality import replica_of
 from crdt.facts import ROOT, Ino, Kind, Ref, Version, VersionId
 from crdt.names import Entry
 from crdt.rows import Head
+from crdt.versions import is_on_branch
 from crdt.versions import owner as owner_of
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
 from translation.branch import BlocksMissing, Shown, VersionFields
@@ -95,20 +95,19 @@ class ContentBase:
             if candidate.before is not None and candidate.before.ref == head:
                 return self._shown(inode.ino, candidate.before)
         for candidate in candidates:
-            if self._went_on_here(candidate.ref, head):
-                return self._shown(inode.ino, candidate)
+            if is_on_branch(self.replica.state, head, candidate.ref):
+                if self._has_content_of(candidate.ref, head):
+                    return self._shown(inode.ino, candidate)
+                # Somebody here wrote under another name of the branch (a conflict entry's): what is written
+                # on is a branch of its own, and nothing of either is lost.
+                return self._shown(inode.ino, candidate._replace(ref=head))
         return None
 
-    def _went_on_here(self, ref: Ref, head: Ref) -> bool:
-        """Did the branch go on from `head` by versions that were made here alone?
-
-        By choices and renames, which leave the content, or by what was written under another name of the
-        branch (a conflict entry's): a program that has it open sees that, as of any file.
-        """
-        state = self.replica.state
+    def _has_content_of(self, ref: Ref, head: Ref) -> bool:
+        """Did the branch go on from `head` by choices and renames alone, which leave the content?"""
         while ref != head:
-            stored = state.version(ref)
-            if stored is None or replica_of(stored.dot) != self.replica.replica:
+            stored = self.replica.state.version(ref)
+            if stored is None or not (stored.fact.settles or stored.fact.lineage is not None):
                 return False
             ref = stored.fact.parents[0]
         return True

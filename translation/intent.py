@@ -338,16 +338,27 @@ class Intents:
 
     def revive(self, inode: Inode) -> list[Fact]:
         """Of a file that shows only because an edit beat its removal: make the name that shows live."""
-        facts: list[Fact] = []
-        for shown in inode.shown:
-            link = inode.links[shown.link]
-            if not link.live():
-                was = link.where()
-                rank = was.fact.rank or was.stamp
-                placed = self.place(
-                    inode, shown.link, shown.parent, shown.origin, rank=rank, via=was.fact.via
-                )
-                facts.append(placed._replace(left=()))
+        dead = [shown for shown in inode.shown if not inode.links[shown.link].live()]
+        return [fact for shown in dead for fact in self.place_again(inode, shown.link, shown.name)]
+
+    def place_again(self, inode: Inode, link: LinkId, name: bytes) -> list[Fact]:
+        """Place a link anew where it stands, or stood last.  A pin holds for one placement: `name`, if that
+        is another name, needs one anew."""
+        was = inode.at if inode.is_directory else inode.links[link].where()
+        assert was is not None
+        placed = self.place(
+            inode,
+            link,
+            was.fact.parent,
+            was.fact.name,
+            rank=None if inode.is_directory else was.fact.rank or was.stamp,
+            mates=was.fact.mates,
+            native=was.fact.native,
+            via=was.fact.via,
+        )
+        facts: list[Fact] = [placed._replace(left=())]
+        if name != was.fact.name:
+            facts.append(Pin(inode.ino, link, self.replica.begin().dot, name))
         return facts
 
     def was_removed(self, entry: Entry) -> bool:
@@ -367,14 +378,18 @@ class Intents:
             inode = self.inode(directory)
             if directory == ROOT or inode.is_live() or self.state.counts(directory).items > count:
                 continue
-            at, link = inode.at, LinkId(directory)
-            if at is None or not inode.shown:
+            if not inode.shown or self._may_leave_union(directory):
                 continue
-            moved = self.place(
-                inode, link, at.fact.parent, at.fact.name, mates=at.fact.mates, native=at.fact.native
-            )
-            facts.append(moved._replace(left=()))
+            facts += self.place_again(inode, LinkId(directory), inode.shown[0].name)
         return facts
+
+    def _may_leave_union(self, directory: Ino) -> bool:
+        """Would the union that it is in show as before without it, with the same number?"""
+        lead, *rest = self.view.members(directory)
+        others = [member for member in (lead, *rest) if member != directory]
+        if any(self.inode(member).is_live() for member in others):
+            return True
+        return directory != lead and any(self.state.counts(member).items for member in others)
 
     def content_branches(self, inode: Inode) -> list[tuple[Head, Ref]]:
         return branches(self.state, inode) if len(inode.heads) > 1 else []

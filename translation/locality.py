@@ -19,7 +19,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from crdt.causality import Dot
-from crdt.facts import Fact, Ino, LinkId, Pin, Placement
+from crdt.facts import Fact, Ino, LinkId, Pin
 from crdt.names import Entry, View
 from crdt.state import State
 from crdt.view import Transaction
@@ -73,7 +73,7 @@ class Locality:
         link = entry.link or LinkId(entry.ino)
         assert inode is not None, entry
         if all(place.link != link for place in inode.shown):
-            return self._place_again(entry, link)
+            return self.intents.place_again(inode, link, entry.name)
         return self._pin(inode.ino, link, entry.name)
 
     def _pin_members(self, entry: Entry) -> list[Fact]:
@@ -91,18 +91,3 @@ class Locality:
         if placement is None or known.raw_name(placement) == name:
             return []
         return [Pin(ino, link, Dot(0) if placement.fact.split else placement.dot, name)]
-
-    def _place_again(self, entry: Entry, link: LinkId) -> list[Fact]:
-        inode = self.intents.inode(entry.ino)
-        was = inode.links[link].where()
-        moved: Placement = self.intents.place(
-            inode,
-            link,
-            was.fact.parent,
-            was.fact.name,
-            rank=was.fact.rank or was.stamp,
-            via=was.fact.via,
-        )
-        if entry.name == was.fact.name:
-            return [moved]
-        return [moved, Pin(entry.ino, link, self.dot, entry.name)]
