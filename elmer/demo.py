@@ -171,8 +171,8 @@ class _Story(threading.Thread):
         deadline = time.monotonic() + SYNC_TIMEOUT_S
         while True:
             # b may have been equal to a before a heard of c: so ask until all say the same.
-            self.sites.on_each("sync", "--timeout", str(SYNC_TIMEOUT_S))
             digests = [digest.strip() for digest in self.sites.on_each("digest")]
+            self.sites.on_each("sync", "--timeout", str(SYNC_TIMEOUT_S))
             if len(set(digests)) == 1:
                 return digests[0]
             if time.monotonic() > deadline:

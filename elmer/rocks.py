@@ -48,6 +48,7 @@ from rocksdict import (
     WriteOptions,
 )
 
+from elmer.log_files import guard
 from elmer.store_errors import Refusal, StoreError, as_os_error, as_store_error
 from elmer.store_files import Mark, check_format, check_tail, make_directory, seal
 
@@ -94,6 +95,7 @@ class RocksStore:
         with contextlib.ExitStack() as undo:
             self._mark = undo.enter_context(contextlib.closing(Mark(path, create=create)))
             if not create:
+                guard(path)
                 _look(path, 0 if accept_loss else self._mark.read())
             self._db = undo.enter_context(_open(path, AccessType.read_write(), create=create))
             if create:
@@ -124,8 +126,8 @@ class RocksStore:
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """See Store.scan.  Raises OSError (EIO) at a damaged row."""
-        # SUBTLE: RocksDB keeps a pointer into the bound, and rocksdict no reference to it: `end` must
-        # live as long as the iterator.  As a local of this generator it does.
+        # SUBTLE: RocksDB keeps a pointer into the bound, and the iterator no reference to it.  It lives
+        # as long as the iterator because both are locals of this generator.
         bound = ReadOptions()
         bound.set_iterate_upper_bound(end)
         # Not Rdict.items, which ends at a damaged row as if there were no more.
@@ -232,8 +234,7 @@ class RocksStore:
         """
         blocks = self._families[BLOCKS]
         try:
-            blocks.flush()
-            blocks.compact_range(None, None)  # meets deletions with what they delete
+            blocks.compact_range(None, None)  # deletions meet what they delete
             share = _garbage_share(blocks)
             if share > GARBAGE_MAX:
                 _copy_oldest(blocks)
@@ -375,6 +376,7 @@ def _blocks(cache: Cache) -> Options:
     options = _family(cache, write_buffer=32 * MIB, block=4 * KIB, hashed=True)
     options.set_enable_blob_files(val=True)
     options.set_min_blob_size(BLOB_BYTES_MIN)
+    options.set_blob_compression_type(DBCompressionType.lz4())
     # Blocks have no order in their keys, so each compaction meets all of them, and would copy all
     # that lives below the cutoff.  So nothing is copied but by `reclaim`.
     options.set_enable_blob_gc(val=True)

@@ -107,7 +107,9 @@ class ContentBase:
         """Did the branch go on from `head` by choices and renames alone, which leave the content?"""
         while ref != head:
             stored = self.replica.state.version(ref)
-            if stored is None or not (stored.fact.settles or stored.fact.lineage is not None):
+            if stored is None or stored.fact.bare:
+                return False
+            if not stored.fact.settles and stored.fact.lineage is None:
                 return False
             ref = stored.fact.parents[0]
         return True
