@@ -213,14 +213,18 @@ class View:
         return None
 
     def _lookup_conflict(self, members: tuple[Ino, ...], name: bytes) -> Entry | None:
-        raws = list(possible_raws(name))
-        if len(name) >= NAME_MAX - 16:  # its stem may have been cut
-            raws += [raw for raw in self.contested(members) if len(raw) > NAME_MAX // 2]
-        for raw in raws:
+        for raw in self.raws_of(members, name):
             for entry in self.group(members, raw)[1:]:
                 if entry.name == name:
                     return entry
         return None
+
+    def raws_of(self, members: tuple[Ino, ...], name: bytes) -> list[bytes]:
+        """The names whose conflict entries may have this name."""
+        raws = list(possible_raws(name))
+        if len(name) >= NAME_MAX - 16:  # its stem may have been cut
+            raws += [raw for raw in self.contested(members) if len(raw) > NAME_MAX // 2]
+        return raws
 
     def contested(self, members: tuple[Ino, ...]) -> Iterator[bytes]:
         """Yield the names in these directories that have conflict entries, or may have."""
