@@ -40,7 +40,7 @@ from crdt.facts import (
 )
 from crdt.heads import Heads
 from crdt.moves import Replay, log_key
-from crdt.names import MARK, View, branch_ino, branches, names_row_key, possible_raws
+from crdt.names import MARK, View, branch_ino, branches, names_row_key
 from crdt.rows import (
     Head,
     Inode,
@@ -410,7 +410,10 @@ class Transaction:
         """Return the names that were touched at which something else stands, or stood, too."""
         # A name that goes, or comes, may be the one that a conflict entry would have.
         beside = {
-            (directory, raw) for directory, name in self.names if MARK in name for raw in possible_raws(name)
+            (directory, raw)
+            for directory, name in self.names
+            if MARK in name
+            for raw in self.view.raws_of((directory,), name)
         }
         found = {key for key in self.names | beside if self._is_contested(*key)}
         if self.view.shared_names or self.shared_names:
