@@ -20,6 +20,7 @@ from crdt.facts import (
     Fact,
     Field,
     Kind,
+    Left,
     Member,
     Pin,
     Placement,
@@ -30,7 +31,7 @@ from crdt.facts import (
     Version,
     Xattr,
 )
-from crdt.hlc import is_possible
+from crdt.hlc import CEILING, is_possible
 
 TAGS: dict[int, type[Fact]] = {
     1: Birth,
@@ -74,12 +75,14 @@ def fact_of(row: tuple[object, ...]) -> Fact:
 def restored(fact: Fact) -> Fact:
     """Give the nested tuples of a decoded fact their classes again."""
     match fact:
-        case Placement(rank=rank, via=via) if rank is not None or via is not None:
+        case Placement(rank=rank, via=via, left=left) if rank is not None or via is not None or left:
             return fact._replace(
-                rank=None if rank is None else Stamp(*rank), via=None if via is None else Ref(*via)
+                rank=None if rank is None else Stamp(*rank),
+                via=None if via is None else Ref(*via),
+                left=lefts_of(left),
             )
-        case Removal(seen=seen, drops=drops):
-            return fact._replace(seen=refs_of(seen), drops=refs_of(drops))
+        case Removal(seen=seen, drops=drops, left=left):
+            return fact._replace(seen=refs_of(seen), drops=refs_of(drops), left=lefts_of(left))
         case Version(parents=parents, lineage=lineage):
             return fact._replace(parents=refs_of(parents), lineage=None if lineage is None else Ref(*lineage))
         case Birth(claims=claims) if claims is not None:
@@ -89,6 +92,10 @@ def restored(fact: Fact) -> Fact:
 
 def refs_of(rows: tuple[Ref, ...]) -> tuple[Ref, ...]:
     return tuple([Ref(*row) for row in rows])
+
+
+def lefts_of(rows: tuple[Left, ...]) -> tuple[Left, ...]:
+    return tuple([Left(*row) for row in rows])
 
 
 def decode_commit(data: bytes) -> Commit:
@@ -193,6 +200,17 @@ def _numbers(value: object) -> tuple[int, ...]:
     return tuple(_number(number) for number in _sequence(value))
 
 
+def _lefts(value: object) -> tuple[Left, ...]:
+    found = []
+    for item in _sequence(value):
+        row = _sequence(item)
+        if len(row) != 3:
+            raise CodecError("a directory that was left has three parts")
+        hlc = _integer(row[1], 0, CEILING)
+        found.append(Left._make((_number(row[0]), hlc, _integer(row[2], INT64_MIN, SIZE_MAX))))
+    return tuple(found)
+
+
 def _name(value: object) -> bytes:
     name = _bytes(value, 1, NAME_MAX)
     if b"/" in name or b"\0" in name or name in (b".", b".."):
@@ -268,9 +286,9 @@ CHECKS: dict[type[Fact], tuple[Check, ...]] = {
         _maybe(_stamp),
         _numbers,
         _maybe(_ref),
-        _numbers,
+        _lefts,
     ),
-    Removal: (_number, _number, _context, _boolean, _refs, _refs, _numbers),
+    Removal: (_number, _number, _context, _boolean, _refs, _refs, _lefts),
     Pin: (_number, _number, _between(0, DERIVED - 1), _name),
     Version: (
         _number,

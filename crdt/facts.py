@@ -58,6 +58,17 @@ class Ref(NamedTuple):
     version: VersionId
 
 
+class Left(NamedTuple):
+    """A directory that a link was taken from, or stood in since it was last told: its mtime.
+
+    hlc 0: by this very fact.  Else by one that this fact replaces, at that time: it may never be sent.
+    """
+
+    directory: Ino
+    hlc: int = 0
+    wall_ns: int = 0
+
+
 class Birth(NamedTuple):
     """An inode.  A file is born with an empty version, whose number is the inode's own.
 
@@ -91,7 +102,7 @@ class Placement(NamedTuple):
     rank: Stamp | None = None  # inherited from the file it replaced; None: its own stamp
     mates: tuple[Ino, ...] = ()  # directories that this commit moved to this name together
     via: Ref | None = None  # the version whose `lineage` says which version this replaced
-    left: tuple[Ino, ...] = ()  # the directories it was taken from: their mtime
+    left: tuple[Left, ...] = ()
 
 
 class Removal(NamedTuple):
@@ -106,7 +117,7 @@ class Removal(NamedTuple):
     over_split: bool = False
     seen: tuple[Ref, ...] = ()
     drops: tuple[Ref, ...] = ()
-    left: tuple[Ino, ...] = ()
+    left: tuple[Left, ...] = ()
 
 
 class Pin(NamedTuple):

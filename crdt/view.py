@@ -27,6 +27,7 @@ from crdt.facts import (
     Fact,
     Ino,
     Kind,
+    Left,
     LinkId,
     Member,
     Pin,
@@ -194,8 +195,8 @@ class Transaction:
         inode = self._edit(placement.ino)
         stamped: Stamped[Placement] = new  # type: ignore[assignment]
         inode.link(placement.link).place(stamped)
-        for directory in {placement.parent, *placement.left}:
-            self._note_change(directory, new)
+        self._note_change(placement.parent, new.hlc, new.wall_ns)
+        self._note_left(new, placement.left)
         self._touch(placement.ino)
         self.placed.add(placement.ino)
         if not inode.is_directory:
@@ -217,15 +218,22 @@ class Transaction:
         for ref in removal.drops:
             self._known(ref.ino)
             self.heads.drop(ref, new.hlc)
-        for directory in removal.left:
-            self._note_change(directory, new)
+        self._note_left(new, removal.left)
         self._touch(removal.ino)
         return inode_key(removal.ino)
 
-    def _note_change(self, directory: Ino, new: Stamped[Fact]) -> None:
+    def _note_left(self, new: Stamped[Fact], left: tuple[Left, ...]) -> None:
+        for directory, hlc, wall_ns in left:
+            self._known(directory)
+            if hlc:
+                self._note_change(directory, hlc, wall_ns)
+            else:
+                self._note_change(directory, new.hlc, new.wall_ns)
+
+    def _note_change(self, directory: Ino, hlc: int, wall_ns: int) -> None:
         counts = self.state.counts(directory)
-        if new.hlc > counts.changed_hlc:
-            changed = counts._replace(changed_ns=new.wall_ns, changed_hlc=new.hlc)
+        if hlc > counts.changed_hlc:
+            changed = counts._replace(changed_ns=wall_ns, changed_hlc=hlc)
             self.state.set_counts(directory, changed)
         self.attributes.add(directory)
 

@@ -19,6 +19,7 @@ from crdt.facts import (
     Field,
     Ino,
     Kind,
+    Left,
     LinkId,
     Member,
     Pin,
@@ -77,9 +78,9 @@ EVERY_FACT = Commit(
     (
         Birth(Ino(LATER), Kind.SYMLINK, 0o777, 1, 2, 3, 4, 5, b"target", FIRST),
         Placement(
-            INO, LINK, ROOT, b"g", (DOT,), True, True, True, Stamp(HLC, DOT), (INO,), FIRST, (ROOT,)
+            INO, LINK, ROOT, b"g", (DOT,), True, True, True, Stamp(HLC, DOT), (INO,), FIRST, (Left(ROOT),)
         ),
-        Removal(INO, LINK, (DOT,), True, (FIRST,), (FIRST,), (ROOT,)),
+        Removal(INO, LINK, (DOT,), True, (FIRST,), (FIRST,), (Left(ROOT, HLC, WALL_NS),)),
         Pin(INO, LINK, DOT, b"p"),
         Version(
             INO,

@@ -24,6 +24,7 @@ from crdt.facts import (
     Field,
     Ino,
     Kind,
+    Left,
     LinkId,
     Pin,
     Placement,
@@ -43,6 +44,7 @@ from translation.locality import Locality
 from translation.replica import Moment, Replica
 
 NAME_MAX = 255
+LEFT_MAX = 16  # directories that one fact tells to have been changed
 
 
 def posix_error(code: int, name: bytes | None = None) -> OSError:
@@ -223,8 +225,20 @@ class Intents:
             left=self._left(inode, link),
         )
 
-    def _left(self, inode: Inode, link: LinkId) -> tuple[Ino, ...]:
-        return tuple(sorted({place.parent for place in inode.shown if place.link == link}))
+    def _left(self, inode: Inode, link: LinkId) -> tuple[Left, ...]:
+        """The directory that a link stands in, and those where placements of it that this replaces came
+        and went: they may be superseded before a peer hears of them."""
+        left = {place.parent: Left(place.parent) for place in inode.shown if place.link == link}
+        known = inode.links.get(link)
+        for placement in () if known is None or inode.is_directory else known.placements:
+            at = (placement.hlc, placement.wall_ns)
+            before = [Left(placement.fact.parent, *at)]
+            before += [each if each.hlc else Left(each.directory, *at) for each in placement.fact.left]
+            for each in before:
+                if each.directory not in left or 0 < left[each.directory].hlc < each.hlc:
+                    left[each.directory] = each
+        newest = sorted(left.values(), key=lambda each: (each.hlc != 0, -each.hlc, each.directory))
+        return tuple(newest[:LEFT_MAX])
 
     def remove(self, inode: Inode, link: LinkId, drops: Iterable[Ref] = ()) -> Removal:
         known: Link = inode.links[link]
@@ -317,7 +331,7 @@ class Intents:
         link = LinkId(entry.ino)
         if self.was_removed(entry):
             moved = Placement(
-                entry.ino, link, entry.parent, entry.name, over_split=True, left=(entry.parent,)
+                entry.ino, link, entry.parent, entry.name, over_split=True, left=(Left(entry.parent),)
             )
             return [*copied, moved]
         placement = Placement(entry.ino, link, entry.parent, entry.raw, split=True)

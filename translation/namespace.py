@@ -11,7 +11,7 @@ import stat
 from typing import NamedTuple
 
 from crdt.causality import Stamp
-from crdt.facts import Birth, Fact, Field, Ino, Kind, LinkId, Placement, Ref, Removal
+from crdt.facts import Birth, Fact, Field, Ino, Kind, Left, LinkId, Placement, Ref, Removal
 from crdt.moves import is_inside
 from crdt.names import Entry
 from translation.intent import Intents, check_name, posix_error
@@ -169,7 +169,7 @@ class Namespace(Intents):
             (),
             over_split=True,
             seen=(self.seen_of(entry),),
-            left=(entry.parent,),
+            left=(Left(entry.parent),),
         )
 
     def rmdir(self, parent: Ino, name: bytes) -> Entry:
@@ -276,7 +276,7 @@ class Namespace(Intents):
             via = Ref(entry.ino, version.version) if lineage is not None else None
         if entry.top is not None:
             moved = Placement(
-                entry.ino, link, home, name, over_split=True, rank=rank, via=via, left=(entry.parent,)
+                entry.ino, link, home, name, over_split=True, rank=rank, via=via, left=(Left(entry.parent),)
             )
         else:
             moved = self.place(self.inode(entry.ino), link, home, name, rank=rank, via=via)
