@@ -6,9 +6,11 @@ with the blocks that it lacks.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
+from collections.abc import Iterator, Mapping
 
 from crdt.causality import ReplicaId
 from crdt.store import MemoryStore
@@ -33,11 +35,24 @@ class World:
         self.now_ns = START_NS + next(self.ticks) * STEP_NS
 
 
+class Disk(MemoryStore):
+    """A store in memory that may be full."""
+
+    is_full = False
+
+    def commit(self, batch: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().commit(batch, sync=sync)
+
+
 class Shell:
-    def __init__(self, world: World, number: int, skew: int, members: list[object]) -> None:
+    def __init__(
+        self, world: World, number: int, skew: int, members: list[object], name: str | None = None
+    ) -> None:
         self.world, self.skew = world, skew
-        self.store = MemoryStore()
-        name = "ABCDEFGH"[number - 1]
+        self.store: MemoryStore = Disk()
+        name = name or "ABCDEFGH"[number - 1]
         Replica.create(
             self.store, VOLUME, ReplicaId(number), name, bytes([number]) * 16, self.now_ns(), members
         )
@@ -171,6 +186,17 @@ class Shell:
             self.replica.receive(new.commits, new.vector, theirs.store_id, new.next)
             if blocks:
                 self.fetch(other)
+
+    def hear_one_by_one(self, other: Shell) -> Iterator[None]:
+        """Pull one commit at a time, and no blocks."""
+        theirs = other.replica
+        theirs.sync()
+        while True:
+            new = theirs.arrivals(self.replica.cursor(theirs.store_id), self.replica.seen(), 1)
+            self.replica.receive(new.commits, new.vector, theirs.store_id, new.next)
+            if not new.commits:
+                return
+            yield
 
     def fetch(self, other: Shell) -> None:
         """Get the blocks that are not here, as far as the other one has them."""

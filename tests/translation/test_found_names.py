@@ -1,0 +1,177 @@
+"""Names: bugs that random histories and reading found, each with the shortest history that shows it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.shell import Shell, World, exchange, shells
+from tests.translation.test_merge import conflict
+
+# -- who has the name ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_three_that_replaced_one_file_stand_in_one_order_whoever_made_which(order):
+    """Two saves by rename and a symlink over the same file: all three inherited its claim to the name.
+
+    Files were compared by their branches and any other pair by numbers, so each was before another.
+    """
+    peers = shells(0, 0, 0)
+    peers[0].write("f", "old")
+    exchange(*peers)
+    first, second, third = (peers[i] for i in order)
+    first.write("f~", "first")
+    first.move("f~", "f")
+    second.write("f~", "second")
+    second.move("f~", "f")
+    third.symlink("f~", "third")
+    third.move("f~", "f")
+    shown = exchange(*peers)
+    assert shown["f"] == "-> third"
+    assert sorted(shown.values()) == ["-> third", "first", "second"]
+
+
+def test_conflict_names_of_two_names_that_would_be_the_same_are_not():
+    """`x.conflict-berlin-2` lost by B, and `x.conflict-B-2` lost by berlin: the one has an extension.
+
+    Both would have been `x.conflict-berlin-2.conflict-B-2`, and one of them was not to be reached.
+    """
+    world = World()
+    b = Shell(world, 2, 0, [])
+    berlin = Shell(world, 5, 0, b.replica.members(), name="berlin")
+    exchange(b, berlin)
+    b.create("x.conflict-berlin-2")
+    berlin.create("x.conflict-B-2")
+    berlin.create("x.conflict-berlin-2")
+    b.create("x.conflict-B-2")
+    both = "x.conflict-berlin-2.conflict-B-2"
+    assert set(exchange(b, berlin)) == {"x.conflict-berlin-2", "x.conflict-B-2", both, both + "-2"}
+
+
+def test_two_links_of_one_file_at_one_name_are_two_entries():
+    """One of them lost its name to the other, as if they were two files; both lead to the same one."""
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    b.hear(a)
+    a.link("f", "g")
+    b.link("f", "g")
+    shown = exchange(a, b)
+    assert len(shown) == 3
+    assert {a.stat(path).ino for path in shown} == {a.stat("f").ino}
+    assert a.stat("f").nlink == 3
+
+
+# -- directories ---------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_was_removed_is_not_shown_for_what_came_and_went_in_it():
+    """C hears that a directory was made and removed, then of what another did inside, one commit at a time.
+
+    What had shown it was looked up in the row that had been changed already: it showed for ever, empty.
+    """
+    a, b, c = shells(0, 0, 0)
+    b.mkdir("d")
+    a.hear(b)
+    a.mkdir("d/e")
+    a.rmdir("d/e")
+    b.rmdir("d")
+    c.hear(b)
+    for _ in c.hear_one_by_one(a):
+        pass
+    assert exchange(a, b, c) == {}
+
+
+def test_the_last_thing_in_a_dead_member_of_a_union_is_removed_and_the_number_stays():
+    """The member was removed and shows for one file; another, newer and live, leads the union.
+
+    To stay when the file goes it was made live again, and being older took the lead.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.mkdir("d")
+    c.hear(a)
+    a.rmdir("d")
+    c.create("d/f")
+    b.mkdir("d")
+    number = b.stat("d").ino
+    exchange(*peers)
+    a.remove("d/f")
+    assert a.stat("d").ino == number
+    assert exchange(*peers) == {"d": "dir"}
+    assert c.stat("d").ino == number
+    b.rmdir("d")
+    assert exchange(*peers) == {}
+
+
+# -- a request changes no other name -------------------------------------------------------------------
+
+
+def test_an_entry_keeps_the_number_in_its_name_when_that_name_becomes_free():
+    """A directory stands at the name that a conflict entry would have, which has a number for that; it goes.
+
+    Only what stood at the name of the directory was held, not the entry that now got its proper name.
+    """
+    _, _, entry = conflict()
+    a, b = shells(0, 0)
+    a.create("f")
+    b.hear(a)
+    b.mkdir(entry)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    numbered = entry + "-2"
+    assert exchange(a, b) == {"f": "from B", entry: "dir", numbered: "from A"}
+    b.rmdir(entry)
+    assert exchange(a, b) == {"f": "from B", numbered: "from A"}
+
+
+def test_a_file_that_an_edit_brought_back_keeps_its_conflict_name_when_it_gets_a_link():
+    """Its name is pinned, since the bare one was freed; A removes it, B's edit beats that, and A links it.
+
+    A pin holds for one placement: the new one, which makes the name live, was at the bare name.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    (entry,) = (path for path in exchange(a, b) if path != "f")
+    a.remove("f")
+    assert exchange(a, b) == {entry: "from A"}
+    b.write(entry, "edited")
+    a.remove(entry)
+    assert exchange(a, b) == {entry: "edited"}
+    a.link(entry, "g")
+    assert exchange(a, b) == {entry: "edited", "g": "edited"}
+
+
+def test_a_removed_directory_keeps_its_conflict_name_when_the_last_thing_in_it_goes():
+    """As above: its name is pinned, A removes it, and B's new file inside keeps it; then that goes."""
+    a, b = shells(0, 0)
+    a.mkdir("x")
+    a.mkdir("y")
+    b.hear(a)
+    a.move("x", "z")
+    b.move("y", "z")
+    (entry,) = (path for path in exchange(a, b) if path != "z")
+    a.rmdir("z")
+    assert exchange(a, b) == {entry: "dir"}
+    b.create(entry + "/f")
+    a.rmdir(entry)
+    assert exchange(a, b) == {entry: "dir", entry + "/f": ""}
+    a.remove(entry + "/f")
+    assert exchange(a, b) == {entry: "dir"}
+
+
+def test_an_entry_that_is_a_hard_link_keeps_its_name_when_another_link_of_its_file_goes():
+    """Two links of one file stand at one name: one has it, the other a conflict name.  The first is removed.
+
+    A request was about files, not about their links: the other entry counted as meant, and took the name.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    b.hear(a)
+    a.link("f", "g")
+    b.link("f", "g")
+    (entry,) = exchange(a, b).keys() - {"f", "g"}
+    assert a.stat(entry).ino == a.stat("g").ino
+    a.remove("g")
+    assert exchange(a, b) == {"f": "text", entry: "text"}

@@ -1,0 +1,234 @@
+"""Open files: bugs that random histories and reading found, each with the shortest history that shows it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.shell import Shell, exchange, shells
+from tests.translation.test_merge import conflict
+
+
+def patch(shell: Shell, fh: int, offset: int, data: bytes) -> None:
+    shell.world.tick()
+    shell.fs.write(fh, offset, data)
+
+
+# -- what a merge brought under an open file -----------------------------------------------------------
+
+
+def test_a_save_over_an_open_file_settles_what_it_shows_and_not_what_a_merge_brought():
+    """B's addition is merged at A, where an open file hides it; then a program at A saves by rename.
+
+    The rename settled the newest version instead of the one that was shown: the addition was gone.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "one")
+    b.hear(a)
+    fh = a.open_file("f")
+    b.append("f", ", two")
+    a.hear(b)
+    assert a.read("f") == b"one"
+    a.write("f~", "saved")
+    a.move("f~", "f")
+    a.close(fh)
+    assert sorted(exchange(a, b).values()) == ["one, two", "saved"]
+
+
+def test_after_a_kill_a_file_shows_what_was_merged_while_it_was_open():
+    """A merge brings a version that an open file hides; then the process is killed.
+
+    Nothing ended the session, so nothing let the newer content show: the old one stayed for ever.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    b.open_file("f")
+    a.write("f", "new")
+    b.hear(a)
+    assert b.read("f") == b"old"
+    b.open()
+    assert b.read("f") == b"new"
+    assert exchange(a, b) == {"f": "new"}
+
+
+CONTENTS = {"nothing": "", "a few bytes": "0123456789", "several blocks": "0123456789" * 4_000}
+
+
+@pytest.mark.parametrize("texts", [("short", "big" * 4_000), ("big" * 4_000, "short")], ids="sb")
+@pytest.mark.parametrize("base", CONTENTS)
+def test_what_is_written_after_several_merges_extends_what_the_file_showed(base, texts):
+    """Two versions come one after the other while the file is open; then a program writes and closes.
+
+    Only what the last merge replaced was kept: the flush found its branch gone (ESTALE).
+    """
+    a, b = shells(0, 0)
+    old = CONTENTS[base]
+    a.write("f", old)
+    b.hear(a)
+    fh = b.open_file("f")
+    for text in texts:
+        a.write("f", text)
+        b.hear(a)
+    patch(b, fh, 0, b"B")
+    b.close(fh)
+    assert sorted(exchange(a, b).values()) == sorted([texts[-1], "B" + old[1:]])
+
+
+@pytest.mark.parametrize("base", CONTENTS)
+def test_a_file_that_is_open_is_renamed_and_merged_and_then_written(base):
+    """The rename is a version, as it replaces another file; B's append extends that, while A still writes.
+
+    A's flush did not find its branch, which had gone on by the rename (ESTALE).
+    """
+    a, b = shells(0, 0)
+    old = CONTENTS[base]
+    a.write("f", old)
+    a.write("g", "replaced")
+    b.hear(a)
+    fh = a.open_file("f")
+    a.move("f", "g")
+    b.hear(a)
+    b.append("g", "B")
+    a.hear(b)
+    assert a.read("g") == old.encode()
+    patch(a, fh, 0, b"A")
+    a.close(fh)
+    assert sorted(exchange(a, b).values()) == sorted([old + "B", "A" + old[1:]])
+
+
+def test_a_file_that_was_removed_while_open_is_a_file_again_once_a_merge_brings_it_back():
+    """A removes a file that it has open; B's edit beats that.  Then another program at A writes into it.
+
+    It wrote into what has no name: acknowledged, and lost.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    fh = a.open_file("f")
+    a.remove("f")
+    b.write("f", "from B")
+    a.hear(b)
+    a.append("f", " and more")
+    a.close(fh)
+    assert sorted(exchange(a, b).values()) == ["from B", "old and more"]
+
+
+def test_what_brings_a_removed_file_back_tells_the_kernel_its_name():
+    """B removed the file, so the kernel of A knows of none; A writes through its handle, and there is one.
+
+    A local commit told only the names that its request was about, and lstat said ENOENT for ever.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    b.hear(a)
+    fh = a.open_file("f")
+    b.remove("f")
+    assert exchange(a, b) == {}
+    a.replica.take_changes()
+    patch(a, fh, 0, b"more")
+    a.close(fh)
+    changes = a.replica.take_changes()
+    assert (1, b"f") in changes.entries
+    assert set(changes.inodes) == {1, a.stat("f").ino}
+
+
+def test_the_entry_that_an_open_file_shows_is_renamed_over_that_file():
+    """A merge lets another branch lead; an open file shows its own, which stands beside it as an entry too.
+
+    Both were the same branch, so the rename did nothing, and later the other branch took the name.
+    """
+    a, b = shells(0, 0)
+    a.create("f")
+    b.hear(a)
+    b.write("f", "from B")
+    fh = b.open_file("f")
+    a.write("f", "from A")
+    b.hear(a)
+    (entry,) = (name.decode() for name, _ in b.list() if name != b"f")
+    b.move(entry, "f")
+    assert entry not in b.shows
+    b.close(fh)
+    shown = exchange(a, b)
+    assert shown.pop("f") == "from B"
+    assert list(shown.values()) == ["from A"]
+
+
+def test_two_programs_write_one_branch_under_two_names_and_both_are_kept():
+    """B has f open; a merge lets A's branch lead, so B's shows as f to who has it open, and as an entry.
+
+    What was written to the entry was overwritten through f, by a program that had never seen it.
+    """
+    a, b = shells(0, 0)
+    a.create("f")
+    b.hear(a)
+    b.write("f", "from B....")
+    fh = b.open_file("f")
+    a.write("f", "from A")
+    b.hear(a)
+    (entry,) = (name.decode() for name, _ in b.list() if name != b"f")
+    b.append(entry, "<entry>")
+    patch(b, fh, 6, b"open")
+    b.close(fh)
+    assert sorted(exchange(a, b).values()) == ["from A", "from B....<entry>", "from Bopen"]
+
+
+# -- a file or an entry that was removed while open ------------------------------------------------------
+
+
+def test_what_a_full_disk_kept_from_the_facts_does_not_bring_a_removed_file_back():
+    """The close fails, what was written stays gathered without a descriptor, and the file is removed.
+
+    It was a version at the next tick: one that the removal had not seen, so the file was back.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    fh = a.open_file("f")
+    patch(a, fh, 0, b"more")
+    a.store.is_full = True
+    with pytest.raises(OSError, match="No space"):
+        a.fs.flush(fh)
+    with pytest.raises(OSError, match="No space"):
+        a.fs.release(fh)
+    a.store.is_full = False
+    a.remove("f")
+    a.fs.tick()
+    a.fs.close()
+    assert exchange(a, b) == {}
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+def test_an_open_entry_that_a_peer_removes_is_read_on(flags):
+    """The number of an entry stands for a branch, which the removal settled: no stat or read of it any more.
+
+    And whatever was merged from then on failed, after it was committed.
+    """
+    a, b, entry = conflict()
+    fh = a.open_file(entry, flags)
+    ino = a.stat(entry).ino
+    b.remove(entry)
+    a.hear(b)
+    assert a.fs.read(fh, 0, 100) == b"from A"
+    attributes = a.fs.getattr(ino, fh)
+    assert (attributes.nlink, attributes.size) == (0, 6)
+    b.write("f", "later")
+    a.hear(b)
+    a.close(fh)
+    assert exchange(a, b) == {"f": "later"}
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+def test_an_open_entry_is_removed_here_and_read_on(flags):
+    """`rm` of an entry that was open for reading removed it and then said ENOENT."""
+    a, b, entry = conflict()
+    fh = a.open_file(entry, flags)
+    ino = a.stat(entry).ino
+    a.remove(entry)
+    assert a.fs.read(fh, 0, 100) == b"from A"
+    assert a.fs.getattr(ino, fh).nlink == 0
+    b.hear(a)
+    b.write("f", "later")
+    a.hear(b)
+    a.close(fh)
+    assert exchange(a, b) == {"f": "later"}
