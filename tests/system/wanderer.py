@@ -75,8 +75,12 @@ class Player:
 
     def play(self, step: Step) -> None:
         root = self.sites[step.site].mountpoint
-        there = sorted(look(root))
-        picked = root / os.fsdecode(there[int(step.pick * len(there))]) if there else None
+        there = sorted(
+            Path(directory, name)
+            for directory, directories, files in os.walk(root)
+            for name in [*directories, *files]
+        )
+        picked = there[int(step.pick * len(there))] if there else None
         words = f"{self.sites[step.site].name}: {step.kind} "
         try:
             words += self.perform(step, root / step.path, picked).replace(f"{root}/", "")
@@ -197,7 +201,7 @@ def clear(sites: Sequence[Site]) -> None:
 
 def shrink(history: History, fails: Callable[[History], bool]) -> History:
     """Return a history that fails and of which no part can be left out."""
-    size = STEPS
+    size = STEPS // 2
     while size:
         for round_number in range(len(history)):
             start = 0
@@ -235,11 +239,12 @@ def main() -> int:
             for seed in range(first, last):
                 history = draw(seed)
                 failure = failure_of(trio, history)
+                if failure:
+                    print(f"seed {seed} fails:\n{failure}", flush=True)  # noqa: T201
                 if failure and options.shrink:
                     history = shrink(history, lambda shorter: bool(failure_of(trio, shorter)))
-                    failure = failure_of(trio, history) or failure
+                    print(f"shortest:\n{failure_of(trio, history)}")  # noqa: T201
                 if failure:
-                    print(f"seed {seed} fails:\n{failure}")  # noqa: T201
                     return 1
             sites.close()
         finally:
