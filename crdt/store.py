@@ -19,8 +19,8 @@ class Reader(Protocol):
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yield the rows with start <= key < end, in order of their keys.
 
-        Start and end begin with the same byte.  What is committed while the scan runs may or may not
-        show in it.
+        Both bounds are of one kind of rows: `end` may be the first byte of the next kind.  What is
+        committed while the scan runs may or may not show in it.
         """
 
 
@@ -69,9 +69,9 @@ class MemoryStore:
             self.sync()
 
     def sync(self) -> None:
-        for batch in self.unsynced:
+        batches, self.unsynced = self.unsynced, []  # first: another thread may commit meanwhile
+        for batch in batches:
             _apply(self.durable, batch)
-        self.unsynced.clear()
 
     def snapshot(self) -> Reader:
         return MemoryStore(self.rows)

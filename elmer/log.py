@@ -16,6 +16,16 @@ FILES_KEPT = 3
 LEVELS = ("debug", "info", "warning", "error")
 
 
+def _say_in_a_line(record: logging.LogRecord) -> bool:
+    """Bytes from a stranger that are no HTTP are no fault of ours, and not worth a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and type(error).__module__ == "aiohttp.http_exceptions":
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg = f"{record.getMessage()}: {' '.join(str(error).split())}"
+        record.args, record.exc_info, record.exc_text = (), None, None
+    return True
+
+
 def start(level: str, path: Path | None) -> None:
     """Log to `path`, or to standard error where it is None."""
     handler: logging.Handler
@@ -32,4 +42,5 @@ def start(level: str, path: Path | None) -> None:
     root.setLevel(level.upper())
     # What aiohttp says of each connection is of no use below a warning.
     logging.getLogger("aiohttp").setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("aiohttp.server").addFilter(_say_in_a_line)
     logging.captureWarnings(capture=True)

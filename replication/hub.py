@@ -246,7 +246,12 @@ class Hub:
         return Equality(is_equal=False, peer_count=0, reason=OFFLINE)
 
     async def status(self) -> list[PeerStatus]:
-        """Return what is known of each peer, those that were never reached last."""
+        """Return what is known of each peer, those that were never reached last.
+
+        What is to be sent is counted from what is durable, and without a connection nobody made it so.
+        """
+        if not self.reception.connections:
+            await self.worker.sync(self.local.sync)
         directions = self.reception.directions()
         known = await self.worker.run(self.exchange.status, directions, time.monotonic())
         urls = {peer.url for peer in known}
