@@ -18,7 +18,7 @@ from crdt.blocks import block_key, hash_of
 from crdt.causality import Dot, ReplicaId, Stamp, VersionVector, counter_of, make_dot, replica_of
 from crdt.codec import CodecError, CorruptStore, pack, unpack
 from crdt.encoding import decode_commit, encode_commit
-from crdt.facts import ROOT, Birth, Commit, Fact, Field, Ino, Kind, Member, Pin, Ref, Register
+from crdt.facts import ROOT, Birth, Commit, Fact, Field, Ino, Kind, Member, Pin, Ref, Register, VersionId
 from crdt.heads import Heads
 from crdt.hlc import next_time
 from crdt.moves import decode_logged
@@ -87,6 +87,7 @@ class Replica:
         # ahead of the arrivals would tell a peer that it has seen what it was never sent.
         self._committed_to = (end, vector)
         self._durable = self._committed_to
+        self._told_end = end  # arrivals before it may have been told to somebody; after a start, all
         self._members = {member.replica: member for member in self._read_members()}
         self.view = View(self.state, self.member_name)
         self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
@@ -299,8 +300,9 @@ class Replica:
             dot, hlc, wall_ns, keys = cast(Row, unpack(data))
             if dot not in seen:
                 if size >= bytes_max:
+                    self._told_end = max(self._told_end, at)
                     return Slice(commits, at, vector)
-                facts = self._facts_of(dot, hlc, keys)
+                facts = self._facts_of(dot, keys, is_told=at < self._told_end)
                 if facts:
                     commits.append(encode_commit(Commit(dot, hlc, wall_ns, facts)))
                     size += len(commits[-1])
@@ -309,24 +311,27 @@ class Replica:
         if end == durable_end:
             # Dots that are dead have no arrival, here or anywhere, and are in the vector all the same.
             vector = vector.merge(durable)
+        self._told_end = max(self._told_end, end)
         return Slice(commits, max(at, end), vector)
 
-    def _facts_of(self, dot: Dot, hlc: int, keys: Iterable[bytes]) -> tuple[Fact, ...]:
+    def _facts_of(self, dot: Dot, keys: Iterable[bytes], *, is_told: bool) -> tuple[Fact, ...]:
         found: list[Fact] = []
         for key in keys:
-            found += self._row_facts(key, dot)
+            found += self._row_facts(key, dot, is_told=is_told)
         return tuple(found)
 
-    def _row_facts(self, key: bytes, dot: Dot) -> Sequence[Fact]:
+    def _row_facts(self, key: bytes, dot: Dot, *, is_told: bool) -> Sequence[Fact]:
         """The facts of a commit in one row that holds some of them."""
         kind = key[:1]
         if kind == b"I":
             inode = self.state.inode(Ino(int.from_bytes(key[1:], "big")))
             return [] if inode is None else inode.facts_of(dot)
         if kind == b"V":
-            ref = Ref(*(int.from_bytes(part, "big") for part in (key[1:9], key[9:])))  # type: ignore[arg-type]
+            ref = Ref(Ino(int.from_bytes(key[1:9], "big")), VersionId(int.from_bytes(key[9:], "big")))
             stored = self.state.version(ref)
-            return [] if stored is None else [self._without_old_content(ref, stored)]
+            if stored is None:
+                return []
+            return [stored.fact if is_told else self._without_old_content(ref, stored)]
         data = self.state.get(key)
         if data is None:
             return []
@@ -336,8 +341,13 @@ class Replica:
         return [stamped.fact for stamped in stamped_list(rows) if stamped.dot == dot]
 
     def _without_old_content(self, ref: Ref, stored: StoredVersion) -> Fact:
-        """A version that was superseded needs its place in the history, but not its inline bytes."""
-        if not stored.fact.inline:
+        """A version that was superseded before anybody was told of it needs its place in the history, but
+        not its inline bytes.
+
+        SUBTLE: only one of ours that nobody knows.  Somebody who knows it may have forked from it, and then
+        it may have to show again.
+        """
+        if not stored.fact.inline or replica_of(stored.dot) != self.replica:
             return stored.fact
         holder = self.state.inode(owner(self.state, ref))
         heads = (*holder.heads, *(head for head, _ in holder.settled)) if holder else ()
