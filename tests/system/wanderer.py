@@ -15,6 +15,7 @@ import errno
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -231,6 +232,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0..100", help="FROM..TO")
     parser.add_argument("--shrink", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # take the mounts away then, too
     first, last = (int(part) for part in options.seeds.split(".."))
     with tempfile.TemporaryDirectory(prefix="elmer-") as directory:
         sites = Sites(Path(directory))
