@@ -73,21 +73,25 @@ class AttributeRequests(Intents):
         if row is None:
             raise posix_error(errno.ENOENT)
         top = Ref(*cast(tuple[Ino, int], unpack(row)))  # type: ignore[arg-type]
-        holder = self.state.inode(top.ino)
-        for inode in () if holder is None else self._holders(holder):
+        holders = self._holders(top)
+        for inode in holders:
             for head, first in self.content_branches(inode):
                 if first == top:
                     return Target(inode, head, top)
-        for inode in () if holder is None else self._holders(holder):
+        for inode in holders:
             for head in (*inode.heads, *(settled for settled, _ in inode.settled)):
                 if is_on_branch(self.state, top, head.ref):
                     return Target(inode, head, top, shows=False)
         raise posix_error(errno.ENOENT)
 
-    def _holders(self, inode: Inode) -> list[Inode]:
-        """The inode and those that were split off it, which may hold the branch now."""
-        claimants = [self.state.inode(claimant) for _, claimant in inode.splits]
-        return [inode, *(claimant for claimant in claimants if claimant is not None)]
+    def _holders(self, top: Ref) -> list[Inode]:
+        """The inodes that may hold the branch which begins with this version: whoever claims it first."""
+        written_to = self.state.inode(top.ino)
+        inos = {owner(self.state, top): None, top.ino: None}
+        if written_to is not None:
+            inos |= dict.fromkeys(kin(self.state, written_to))
+        found = [self.state.inode(ino) for ino in inos]
+        return [inode for inode in found if inode is not None]
 
     def entry_of(self, target: Target) -> Entry:
         assert target.top is not None
