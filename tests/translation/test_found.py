@@ -83,6 +83,40 @@ def test_a_link_to_a_file_that_an_edit_brought_back_leaves_its_old_name():
     assert exchange(a, b) == {"f": "from B", "g": "from B"}
 
 
+def test_a_choice_of_what_was_removed_together_with_what_came_of_it_does_not_bring_it_back():
+    """C removes the entry, which is a choice of f; A saves over the entry, removes that, and f as well.
+
+    A's removals name what A saw last.  What that replaced counted as never removed: the choice as an edit.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    b.write("f", "from B")
+    a.write("f", "from A")
+    (entry,) = exchange(*peers).keys() - {"f"}
+    a.write("f~", "saved")
+    a.move("f~", entry)
+    a.remove(entry)
+    a.remove("f")
+    c.remove(entry)
+    assert exchange(*peers) == {}
+
+
+def test_a_removal_is_heard_of_by_the_files_that_were_chosen_over_what_it_drops():
+    """C chooses B's file over A's; B has removed its own, and hears of that choice before of A's removal.
+
+    The choice was looked at again for removals of its own file only: B showed a file that nobody else did.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    c.hear(b, a)
+    (entry,) = c.shows.keys() - {"f"}
+    c.remove(entry)
+    a.remove("f")
+    b.remove("f")
+    b.hear(c)
+    assert exchange(*peers) == {}
+
+
 # -- heads that a split takes along ----------------------------------------------------------------------
 
 

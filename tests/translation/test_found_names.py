@@ -63,6 +63,27 @@ def test_two_links_of_one_file_at_one_name_are_two_entries():
     assert a.stat("f").nlink == 3
 
 
+def test_an_edit_beside_a_rename_names_its_entry_where_another_save_follows():
+    """A renames g over f, while B, whose clock is behind, edits g; then A saves f again.
+
+    The versions by which g came to that name are newer than B's edit of what was before them, so the walk
+    to where the two parted missed that, and the entry with B's edit was named after A.
+    """
+    a, b = shells(50, 0)
+    a.write("f", "from A")
+    a.write("g", "text")
+    b.write("f", "from B")
+    (entry,) = exchange(a, b).keys() - {"f", "g"}
+    a.move("g", "f")
+    b.write("g", "edited by B")
+    a.write("f~", "saved")
+    a.move("f~", "f")
+    shown = exchange(a, b)
+    (edited,) = shown.keys() - {"f", entry}
+    assert shown == {"f": "saved", entry: "from B", edited: "edited by B"}
+    assert edited.startswith("f.conflict-B-")
+
+
 # -- directories ---------------------------------------------------------------------------------------
 
 
