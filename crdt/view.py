@@ -470,7 +470,9 @@ class Transaction:
             return
         heads = shown_heads(self.state, inode) if inode.heads else []
         shows = heads[0].here.ref if heads else None
-        changes.inode(ino, content=ino in self.contents and self.contents[ino] != shows)
+        # A conflict entry that became a file has been known by its number, with whatever it showed then.
+        changed = self.contents[ino] != shows if ino in self.contents else bool(ino & DERIVED)
+        changes.inode(ino, content=changed)
         if inode.branches:
             for _, top in branches(self.state, inode):
                 changes.inode(branch_ino(top), content=True)

@@ -13,7 +13,7 @@ from crdt.facts import Fact, Field, Ino, Kind, Ref, Xattr
 from crdt.names import Entry
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import is_on_branch, shown_heads
+from crdt.versions import is_on_branch, kin, owner, shown_heads
 from crdt.view import shown_xattr
 from translation.content import Content
 from translation.intent import Intents, posix_error
