@@ -273,7 +273,10 @@ class Hub:
         await self._dirty.wait()
         self._dirty.clear()
         if not self.reception.connections:
-            return  # nobody to tell: no fsync for nothing
+            # Nobody to tell: no fsync for nothing, and no waking for each commit.  Whoever connects begins
+            # a cycle.
+            return
+        self._is_notified = False  # before the sync: who commits after this notifies again
         started_s = time.monotonic()
         mark = self.exchange.mark(self.reception.sessions())
         await self.worker.sync(self.local.sync)
@@ -310,7 +313,6 @@ class Hub:
                 self.error = ""
 
     def begin_cycle(self) -> None:
-        self._is_notified = False  # before the sync: who commits after this notifies again
         self._dirty.set()
 
     def announce(self) -> None:
