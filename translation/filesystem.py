@@ -368,6 +368,8 @@ class FileSystem:
                 self.replica.show_newest(ino)
         for ino in uncovered:
             self.replica.note_content(ino)
+        if uncovered and self.replica.on_commit is not None:
+            self.replica.on_commit()  # the kernel is to be told now, not with the next commit
 
     # -- directories -------------------------------------------------------------------------------
 
