@@ -371,3 +371,20 @@ def test_what_a_peer_sends_to_a_full_disk_is_merged_when_there_is_room():
     assert image(a)[1:] == reopened(a)[1:]
     assert exchange(a, b) == b.shows
     assert a.read("big") == b"B" * 50_000
+
+
+def test_a_union_is_one_after_a_merge_that_a_full_disk_refused_to_tear():
+    """Who is in it is looked up in the middle of the merge, and remembered: as it would have been."""
+    a, b = shells(0, 0)
+    for shell in (b, a):
+        shell.mkdir("d")
+        shell.create(f"d/{shell.replica.name}")
+    a.hear(b)
+    b.move("d", "e")
+    b.create("e/new")
+    a.store.is_full = True
+    with pytest.raises(OSError, match="No space left"):
+        a.hear(b)
+    assert a.shows == {"d": "dir", "d/A": "", "d/B": ""}
+    a.store.is_full = False
+    assert exchange(a, b) == {"d": "dir", "d/A": "", "e": "dir", "e/B": "", "e/new": ""}
