@@ -51,6 +51,7 @@ XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65_536
 TARGET_MAX = 4095
 SIZE_MAX = (1 << 63) - 1
+INDEX_MAX = (1 << 38) - 1  # of a block: as many as a block map has room for
 INT64_MIN = -(1 << 63)
 LIST_MAX = 1 << 20
 HASH_SIZE = 32
@@ -227,7 +228,7 @@ def _changed(value: object) -> tuple[tuple[int, bytes], ...]:
         block = _bytes(row[1], 0, HASH_SIZE)
         if len(block) not in (0, HASH_SIZE):
             raise CodecError("a hash has 32 bytes")
-        changed.append((_integer(row[0], 0, SIZE_MAX >> 12), block))
+        changed.append((_integer(row[0], 0, INDEX_MAX), block))
     return tuple(changed)
 
 

@@ -36,6 +36,9 @@ def waiting_key(ino: Ino, block_hash: bytes) -> bytes:
     return b"P" + ino.to_bytes(8, "big") + block_hash
 
 
+KIN_MAX = 256
+
+
 class Place(NamedTuple):
     """Where a block stands in a block map."""
 
@@ -133,7 +136,22 @@ class Heads:
             head._replace(dropped=min(head.dropped or hlc, hlc)) if head.ref == ref else head
             for head in inode.heads
         ]
-        self.touched |= {inode.ino, *kin(self.state, inode)}
+        self.touched |= self._all_kin(inode)
+
+    def _all_kin(self, inode: Inode) -> set[Ino]:
+        """The inode, its kin, theirs and so on: a choice elsewhere may have been one of what was dropped.
+
+        Bounded: a file that was saved ten thousand times has as many, and only the near ones may show.
+        """
+        found: set[Ino] = set()
+        todo = [inode.ino]
+        while todo and len(found) < KIN_MAX:
+            ino = todo.pop(0)
+            other = self.state.inode(ino)
+            if other is not None and ino not in found:
+                found.add(ino)
+                todo += kin(self.state, other)
+        return found
 
     # -- versions ------------------------------------------------------------------------------------
 

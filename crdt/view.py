@@ -42,6 +42,7 @@ from crdt.facts import (
 from crdt.heads import Heads
 from crdt.moves import Replay, log_key
 from crdt.names import MARK, View, branch_ino, branches, names_row_key
+from crdt.plausible import check
 from crdt.rows import (
     Head,
     Inode,
@@ -109,6 +110,8 @@ class Transaction:
         keys: dict[bytes, None] = {}
         self.dots.add(commit.dot)
         for fact in commit.facts:
+            if not self.here:
+                check(self.state, commit.dot, fact)
             keys[self._apply(Stamped(commit.dot, commit.hlc, commit.wall_ns, fact))] = None
         return list(keys)
 
@@ -166,8 +169,6 @@ class Transaction:
 
     def _add_birth(self, new: Stamped[Fact], birth: Birth) -> bytes:
         known = None if birth.claims is None else self.state.inode(birth.ino)
-        if birth.claims is None and int(birth.ino) != new.dot:
-            raise LookupError(f"the inode {birth.ino} is not numbered by its commit {new.dot}")
         if known is not None:
             self.state.edit(birth.ino).add_birth(new)  # type: ignore[arg-type]
             self.attributes.add(birth.ino)

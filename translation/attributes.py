@@ -238,9 +238,15 @@ class AttributeRequests(Intents):
     def _truncate(self, ino: Ino, target: Target, size: int) -> None:
         if target.inode.is_directory:
             raise posix_error(errno.EISDIR)
+        was_changed = self.content.is_changed(ino)
         self.content.truncate(ino, size)
         if not self.content.is_open(ino):
-            self.content.flush(ino)  # truncate(2): no close will come
+            try:
+                self.content.flush(ino)  # truncate(2): no close will come
+            except OSError:
+                if not was_changed:
+                    self.content.discard(ino)  # what failed must not happen later
+                raise
         self._clear_privileges(ino)
 
     def _set(self, ino: Ino, fields: dict[Field, int]) -> None:

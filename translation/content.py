@@ -312,6 +312,12 @@ class Content:
             head = session.draft(session.drafted_size, None)
             self.base.put_rows({head_key(ino): head_row(head)})
 
+    def discard(self, ino: Ino) -> None:
+        """Forget what was gathered of a file that nobody has open."""
+        session = self.sessions.get(ino)
+        if session is not None and ino not in self.opens:
+            self._drop(session)
+
     def attach(self, ino: Ino) -> None:
         """A merge gave the file a name again: what is written to it is a fact."""
         session = self.sessions.get(ino)

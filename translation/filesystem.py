@@ -96,10 +96,13 @@ class ContentBase:
                 return self._shown(inode.ino, candidate.before)
         for candidate in candidates:
             if is_on_branch(self.replica.state, head, candidate.ref):
-                if self._has_content_of(candidate.ref, head):
+                stored = self.replica.state.version(head)
+                in_blocks = stored is not None and stored.fact.inline is None
+                if in_blocks or self._has_content_of(candidate.ref, head):
                     return self._shown(inode.ino, candidate)
                 # Somebody here wrote under another name of the branch (a conflict entry's): what is written
-                # on is a branch of its own, and nothing of either is lost.
+                # on is a branch of its own, and nothing of either is lost.  Not of a content in blocks,
+                # whose map went on with that: there it is as with two writers of one file.
                 return self._shown(inode.ino, candidate._replace(ref=head))
         return None
 

@@ -374,9 +374,10 @@ class Replica:
             state.put(b"Zcursor" + peer, pack(cursor))
             self._put_clock(hlc, self.arrival_end + len(new), seen)
             state.commit()
-        except LookupError as error:
+        except (LookupError, AssertionError, ValueError, AttributeError, OverflowError) as error:
+            # Well-formed, and yet nothing that a replica makes: the peer is at fault, or its release is.
             self._abandon()
-            raise CodecError(f"a commit does not fit what is here: {error}") from error
+            raise CodecError(f"a commit does not fit what is here: {error!r}") from error
         except BaseException:
             self._abandon()
             raise
