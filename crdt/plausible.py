@@ -66,7 +66,6 @@ def _check_placement(state: State, placement: Placement) -> None:
     inode = _known(state, placement.ino)
     _require(placement.ino != ROOT, "the root stands nowhere")
     _require(_known(state, placement.parent).is_directory, f"{placement.parent} is no directory")
-    _require(placement.parent != placement.ino, "a directory does not stand in itself")
     _require(
         not inode.is_directory or int(placement.link) == placement.ino, "a directory has one link, its own"
     )

@@ -71,7 +71,6 @@ def impossible(file: Ino, directory: Ino) -> dict[str, object]:
     return {
         "a file inside a file": Placement(directory, LinkId(directory), file, b"n"),
         "the root somewhere": Placement(ROOT, LinkId(ROOT), directory, b"n"),
-        "a directory in itself": Placement(directory, LinkId(directory), directory, b"n"),
         "a directory with two links": Placement(directory, LinkId(DOT), ROOT, b"n"),
         "a number that is not the commit's": Birth(Ino(DOT + 1), Kind.REGULAR, 0, 0, 0, 0),
         "a split with another number": Birth(Ino(DERIVED | 5), Kind.REGULAR, 0, 0, 0, 0, claims=first),
