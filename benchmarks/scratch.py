@@ -161,9 +161,7 @@ class Scratch:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             asked = number == signal.SIGTERM
-            if wait_until(
-                lambda: self._all_ended(owner), self.stop_timeout_s if asked else KILL_TIMEOUT_S
-            ):
+            if wait_until(lambda: self._all_ended(owner), self.stop_timeout_s if asked else KILL_TIMEOUT_S):
                 return
             if not owner:
                 for point in self.mounts():
@@ -172,7 +170,18 @@ class Scratch:
     def _all_ended(self, owner: str) -> bool:
         for child in self.children:
             child.poll()  # else it stays as a zombie
-        return not self.processes(owner)
+        if self.processes(owner):
+            return False
+        # One that is just ending has no environment any more to be known by, and no status yet.
+        return all(child.poll() is not None or not is_ending(child.pid) for child in self.children)
+
+
+def is_ending(pid: int) -> bool:
+    """Is it a process of ours without a command line: dying, or dead and not waited for?"""
+    try:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def ends(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
