@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import cmp_to_key
 from typing import NamedTuple
 
-from crdt.causality import BEFORE_ALL, Dot, Stamp
+from crdt.causality import BEFORE_ALL, Stamp
 from crdt.facts import Ino, Ref
 from crdt.rows import Head, Inode
 from crdt.state import State
@@ -277,7 +277,3 @@ def has_seen(state: State, inode: Inode, heads: list[Head]) -> bool:
     """Did those who removed names of the file see all of these heads?"""
     seen = {ref for link in inode.links.values() for removal in link.removals for ref in removal.fact.seen}
     return all(any(is_ancestor(state, step_of(state, head.ref), ref) for ref in seen) for head in heads)
-
-
-def branch_dot(state: State, ref: Ref) -> Dot:
-    return step_of(state, ref).stamp.dot

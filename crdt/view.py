@@ -526,11 +526,6 @@ def _shown(inode: Inode, key: LinkId) -> Shown:
     return Shown(key, placement.fact.parent, link.raw_name(placement), placement.fact.name)
 
 
-def is_orphan(state: State, inode: Inode) -> bool:
-    """All its names were removed, one by one, by nobody who meant the last one."""
-    return not inode.is_directory and not inode.shown and bool(surviving(state, inode))
-
-
 def merged_xattr(values: list[Stamped[Xattr]], new: Stamped[Xattr]) -> list[Stamped[Xattr]]:
     if any(old.dot == new.dot or covers(old.fact.context, new.dot) for old in values):
         return values
