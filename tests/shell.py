@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 
@@ -22,6 +23,7 @@ VOLUME = Volume(b"v" * 16, b"s" * 32, b"k" * 32)
 START_NS = 1_800_000_000_000_000_000
 STEP_NS = 1_000_000
 CALLER = Caller(0, 0)
+CROCKFORD = "0-9a-hjkmnp-tv-z"
 
 
 class World:
@@ -120,6 +122,11 @@ class Shell:
     def move(self, source: str, target: str) -> None:
         self._act()
         self.fs.rename(*self.at(source), *self.at(target))
+
+    def save(self, path: str, text: str) -> None:
+        """Save as many editors do: write a new file, then rename it over the old one."""
+        self.write(path + "~", text)
+        self.move(path + "~", path)
 
     def link(self, source: str, target: str) -> None:
         self._act()
@@ -227,3 +234,28 @@ def exchange(*peers: Shell) -> dict[str, str]:
     for shell in peers:
         assert shell.findings() == []
     return shown[0]
+
+
+def entry_of(shown: Mapping[str, object], path: str, replica: str) -> str:
+    """Return the path of the one conflict entry of `path` that this replica made."""
+    stem, extension = os.path.splitext(path)
+    pattern = rf"{re.escape(stem)}\.conflict-{replica}-[{CROCKFORD}]+{re.escape(extension)}"
+    found = [other for other in shown if re.fullmatch(pattern, other)]
+    assert len(found) == 1, f"conflict entries of {path} by {replica} in {sorted(shown)}: {found}"
+    return found[0]
+
+
+def conflict(path: str = "f") -> tuple[Shell, Shell, str]:
+    """A and B wrote into one file at once; return them and the path of the entry, which has what A wrote."""
+    a, b = shells(0, 0)
+    *above, _ = path.split("/")
+    for directory in above:
+        a.mkdir(directory)
+    a.create(path)
+    b.hear(a)
+    a.write(path, "from A")
+    b.write(path, "from B")
+    shown = exchange(a, b)
+    entry = entry_of(shown, path, "A")
+    assert shown == {**dict.fromkeys(above, "dir"), path: "from B", entry: "from A"}
+    return a, b, entry

@@ -26,6 +26,7 @@ ROWS = range(1, 33)
 FILE_OF_LETTER = {
     "M": "tests/translation/test_merge.py",
     "R": "tests/translation/test_rows.py",
+    "T": "tests/translation/test_stories.py",
     "S": "tests/system/test_concurrent_operations.py",
 }
 TOP_LEVEL = (*PACKAGES, "tests", "docs", "scripts", "benchmarks")

@@ -6,8 +6,7 @@ import stat
 
 import pytest
 
-from tests.shell import CALLER, Shell, exchange, shells
-from tests.translation.test_merge import conflict
+from tests.shell import CALLER, Shell, conflict, exchange, shells
 
 BIG = "b" * 40_000  # several blocks, where a short content lies in its version
 

@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 
-from tests.shell import Shell, World, exchange, shells
-from tests.translation.test_merge import conflict
+from tests.shell import Shell, World, conflict, exchange, shells
 
 # -- who has the name ----------------------------------------------------------------------------------
 

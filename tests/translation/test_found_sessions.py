@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from tests.shell import Shell, exchange, shells
-from tests.translation.test_merge import conflict
+from tests.shell import Shell, conflict, exchange, shells
 
 
 def patch(shell: Shell, fh: int, offset: int, data: bytes) -> None:
