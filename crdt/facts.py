@@ -48,7 +48,16 @@ class Field(IntEnum):
     UID = 2  # last writer wins, like the others
     GID = 3
     MTIME = 4  # nanoseconds, where somebody set it by hand
-    POLICY = 5
+    POLICY = 5  # a `Policy`; UNSET takes back what was set, and what the inode was born with holds
+
+
+class Policy(IntEnum):
+    """How several heads of a file are shown (design section 5); of a directory, what its new files get."""
+
+    UNSET = 0  # nobody chose: as KEEP
+    KEEP = 1
+    BLOCKS = 2
+    APPEND = 3
 
 
 class Ref(NamedTuple):
@@ -82,7 +91,7 @@ class Birth(NamedTuple):
     uid: int
     gid: int
     maker: int  # uid of who made it: directories of one maker may be a union
-    policy: int = 0
+    policy: int = Policy.UNSET
     rdev: int = 0
     target: bytes = b""  # of a symlink
     claims: Ref | None = None
@@ -182,7 +191,7 @@ class Member(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """A setting of the volume; last writer wins."""
+    """A setting of the volume; last writer wins.  Those that there are: crdt.policy."""
 
     key: str
     value: bytes

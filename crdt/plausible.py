@@ -18,13 +18,16 @@ from crdt.facts import (
     Kind,
     Pin,
     Placement,
+    Policy,
     Ref,
     Register,
     Removal,
+    Setting,
     Version,
     Xattr,
 )
 from crdt.names import branch_ino
+from crdt.policy import check_setting
 from crdt.rows import Inode
 from crdt.state import State
 
@@ -32,7 +35,7 @@ BOUNDS = {
     Field.MODE: 0o7777,
     Field.UID: (1 << 32) - 1,
     Field.GID: (1 << 32) - 1,
-    Field.POLICY: 255,
+    Field.POLICY: max(Policy),
 }
 
 
@@ -49,11 +52,14 @@ def check(state: State, dot: Dot, fact: Fact) -> None:
             _known(state, fact.ino)
             most = BOUNDS.get(fact.field)
             _require(most is None or 0 <= fact.value <= most, f"a {fact.field.name} of {fact.value}")
+        case Setting():
+            check_setting(fact)
         case Removal() | Pin() | Xattr():
             _known(state, fact.ino)
 
 
 def _check_birth(state: State, dot: Dot, birth: Birth) -> None:
+    _require(birth.policy <= max(Policy), f"the merge policy {birth.policy}; is the peer newer?")
     if birth.claims is None:
         _require(int(birth.ino) == dot, f"the inode {birth.ino} is not numbered by its commit {dot}")
         return

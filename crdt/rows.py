@@ -13,13 +13,28 @@ A row that others may see is never changed: crdt.state gives a copy to change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from crdt.causality import BEFORE_ALL, Context, Dot, Stamp, covers
 from crdt.codec import pack, unpack
 from crdt.encoding import fact_of, fact_tuple
-from crdt.facts import Birth, Fact, Field, Ino, Kind, LinkId, Pin, Placement, Ref, Register, Removal, Version
+from crdt.facts import (
+    Birth,
+    Fact,
+    Field,
+    Ino,
+    Kind,
+    LinkId,
+    Pin,
+    Placement,
+    Policy,
+    Ref,
+    Register,
+    Removal,
+    Version,
+)
 
 F = TypeVar("F", bound=Fact)
 
@@ -260,6 +275,10 @@ class Inode:
         return self.births[0].fact.gid if value is None else value.fact.value
 
     @property
+    def policy(self) -> Policy:
+        return policy_of([self])
+
+    @property
     def changed_ns(self) -> int:
         """When one of its facts was made last: its ctime."""
         newest = self.births[0].wall_ns
@@ -319,6 +338,15 @@ class Inode:
         if self.created is not None and self.created.dot == dot:
             found.append(self.created.fact)
         return found
+
+
+def policy_of(members: Sequence[Inode]) -> Policy:
+    """Return the merge policy of an inode, or of the members of a union: what was set by hand last, else what
+    the first of them that got one was born with."""
+    chosen = [value for member in members if (value := member.last_set(Field.POLICY)) is not None]
+    by_hand = max(chosen, key=lambda value: value.stamp).fact.value if chosen else Policy.UNSET
+    born = next((member.birth.policy for member in members if member.birth.policy), Policy.UNSET)
+    return Policy(by_hand or born)
 
 
 # -- bytes ---------------------------------------------------------------------------------------------

@@ -147,8 +147,8 @@ def _set_offline(directory: StoreDirectory, *, offline: bool) -> None:
         return
     with held(directory, "offline" if offline else "online"):
         known = configuration.load(directory.config)
-        if known.must_rejoin and not offline:
-            raise CommandError(known.must_rejoin, ExitStatus.STORE)
+        if not offline:
+            known.check_may_go_on()
         configuration.save(directory.config, replace(known, offline=offline))
 
 

@@ -71,6 +71,13 @@ def peers_table(listed: list[dict[str, Any]]) -> Table:
     return table
 
 
+def patterns_table(listed: list[dict[str, Any]]) -> Table:
+    table = _table(("pattern", "policy"))
+    for each in listed:
+        table.add_row(_text(each["pattern"]), _text(each["policy"]))
+    return table
+
+
 def conflicts_table(listed: list[dict[str, Any]]) -> Table:
     table = _table(("path", "kind", "by", "when", "competes with"))
     for conflict in listed:

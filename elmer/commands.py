@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from crdt.facts import Policy
 from crdt.store import Store
 from elmer import status
 from elmer.address import peer_url
@@ -40,6 +41,8 @@ class Commands:
             "status": self.status,
             "digest": self.digest,
             "conflicts": self.conflicts,
+            "patterns": self.patterns,
+            "set_pattern": self.set_pattern,
             "sync": self.sync,
             "invite": self.invite,
             "add_peer": self.add_peer,
@@ -72,6 +75,21 @@ class Commands:
 
     async def conflicts(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         return await self._of_tree(status.conflicts)
+
+    async def patterns(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        return status.patterns(self.site.replica)
+
+    async def set_pattern(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.site.peers.config.check_may_go_on()
+        policy = Policy[arguments["policy"].upper()]
+
+        def set_it() -> None:
+            with self.site.lock:
+                self.site.replica.set_pattern(arguments["pattern"], policy)
+            self.site.replica.sync()
+
+        await asyncio.to_thread(set_it)
+        return {}
 
     async def sync(self, arguments: dict[str, Any]) -> dict[str, Any]:
         equality = await self.site.hub.wait_equal(float(arguments["timeout_s"]))

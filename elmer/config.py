@@ -36,6 +36,11 @@ class Config:
     def address(self) -> Address:
         return parse_address(self.listen)
 
+    def check_may_go_on(self) -> None:
+        """Raises CommandError (STORE) where this replica may not write nor meet others any more."""
+        if self.must_rejoin:
+            raise CommandError(self.must_rejoin, ExitStatus.STORE)
+
     def advertised(self) -> tuple[str, ...]:
         """Return the addresses at which others may reach this replica, as far as is known."""
         if self.url is not None:

@@ -70,8 +70,7 @@ class Peers:
 
     def go_online(self) -> None:
         """Raises CommandError (STORE) where this replica must not meet others again."""
-        if self.config.must_rejoin:
-            raise CommandError(self.config.must_rejoin, ExitStatus.STORE)
+        self.config.check_may_go_on()
         self.set(replace(self.config, offline=False))
         self.hub.resume()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from crdt.hlc import milliseconds
+from crdt.policy import NAMES
 from elmer.config import Config
 from elmer.directory import StoreDirectory
 from replication.standing import PeerStatus
@@ -122,6 +123,15 @@ def unreached_peer(url: str) -> dict[str, Any]:
         "last_contact_s": None, "to_receive": nothing, "to_send": nothing,
         "seconds_since_equal": None, "error": "",
     }  # fmt: skip
+
+
+def patterns(replica: Replica) -> dict[str, Any]:
+    return {
+        "patterns": [
+            {"pattern": each.pattern, "policy": NAMES[each.policy].decode()}
+            for each in replica.patterns.patterns
+        ]
+    }
 
 
 def conflicts(listing: Listing) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from crdt.facts import (
     Member,
     Pin,
     Placement,
+    Policy,
     Ref,
     Register,
     Removal,
@@ -32,6 +33,7 @@ from crdt.facts import (
     VersionId,
     Xattr,
 )
+from crdt.policy import pattern_setting
 from crdt.rows import (
     Head,
     Inode,
@@ -134,6 +136,17 @@ VERSION_BYTES = (
     "64646464646464646464646464646464c400c4026869c090c2c2c0c090"
 )
 
+POLICIES = Commit(
+    LATER,
+    HLC,
+    WALL_NS,
+    (Register(INO, Field.POLICY, Policy.APPEND, ()), pattern_setting("*.log", Policy.APPEND)),
+)
+POLICIES_BYTES = (
+    "94cf0000020000000001cf018bcfe568000000cf17979cfe362a0000929506cf00000100000000020503909309ab6d65"
+    "7267653a2a2e6c6f67c406617070656e64"
+)
+
 ARRIVAL = (DOT, HLC, WALL_NS, [b"I" + INO.to_bytes(8, "big")])
 ARRIVAL_BYTES = (
     "94cf0000010000000002cf018bcfe568000000cf17979cfe362a000091c409490000010000000002"
@@ -144,13 +157,14 @@ ARRIVAL_BYTES = (
     ("value", "encode", "golden"),
     [
         (CREATE, encode_commit, CREATE_BYTES),
+        (POLICIES, encode_commit, POLICIES_BYTES),
         (INODE, encode_inode, INODE_BYTES),
         (NAMES, encode_names, NAMES_BYTES),
         (VERSION, encode_version, VERSION_BYTES),
         (ARRIVAL, pack, ARRIVAL_BYTES),
         ({0: b"a" * 32, 5: b"b" * 32}, encode_chunk, "0000000000000021" + "61" * 32 + "62" * 32),
     ],
-    ids=["commit", "inode", "names", "version", "arrival", "chunk of a block map"],
+    ids=["commit", "policies", "inode", "names", "version", "arrival", "chunk of a block map"],
 )
 def test_what_is_written_is_the_golden_vector(value, encode, golden):
     assert encode(value).hex() == golden
@@ -158,6 +172,7 @@ def test_what_is_written_is_the_golden_vector(value, encode, golden):
 
 def test_golden_vectors_are_read_back():
     assert decode_commit(bytes.fromhex(CREATE_BYTES)) == CREATE
+    assert decode_commit(bytes.fromhex(POLICIES_BYTES)) == POLICIES
     assert decode_inode(INO, bytes.fromhex(INODE_BYTES)) == INODE
     assert decode_names(bytes.fromhex(NAMES_BYTES)) == NAMES
     assert decode_version(bytes.fromhex(VERSION_BYTES)) == VERSION

@@ -233,7 +233,7 @@ class AttributeRequests(Intents):
             fields[Field.MTIME] = mtime_ns
         if fields:
             self.content.flush(ino)
-            self._set(ino, fields)
+            self.set_registers(ino, fields)
 
     def _truncate(self, ino: Ino, target: Target, size: int) -> None:
         if target.inode.is_directory:
@@ -249,7 +249,8 @@ class AttributeRequests(Intents):
                 raise
         self._clear_privileges(ino)
 
-    def _set(self, ino: Ino, fields: dict[Field, int]) -> None:
+    def set_registers(self, ino: Ino, fields: dict[Field, int]) -> None:
+        """Set registers of an inode, of all members of a union; a conflict entry gets its own."""
         target = self.target(ino)
         moment = self.replica.begin()
         facts: list[Fact] = []
@@ -273,7 +274,7 @@ class AttributeRequests(Intents):
         if mode & stat.S_IXGRP:
             mode &= ~stat.S_ISGID
         if mode != inode.mode:
-            self._set(ino, {Field.MODE: mode})
+            self.set_registers(ino, {Field.MODE: mode})
 
     def written(self, ino: Ino) -> None:
         """Something was written to this file."""

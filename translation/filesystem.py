@@ -19,11 +19,13 @@ from crdt.names import Entry
 from crdt.rows import Head
 from crdt.versions import is_on_branch
 from crdt.versions import owner as owner_of
+from translation import merge_policy
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
 from translation.branch import BlocksMissing, Shown, VersionFields
 from translation.content import Content
 from translation.intent import posix_error
 from translation.listing import Conflict, Listing
+from translation.merge_policy import MergePolicies
 from translation.namespace import Caller, Namespace
 from translation.replica import Replica
 
@@ -145,6 +147,7 @@ class FileSystem:
         self.names = Namespace(replica)
         self.attributes = AttributeRequests(replica, self.content)
         self.base.requests = self.attributes
+        self.policies = MergePolicies(self.attributes)
         self.names.held = self._held
         replica.held = self._held_heads
         replica.on_merge = self._merged
@@ -393,15 +396,24 @@ class FileSystem:
     # -- extended attributes -----------------------------------------------------------------------
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
+        if name == merge_policy.XATTR:
+            return self.policies.get(Ino(ino))
         return self.attributes.getxattr(Ino(ino), name)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        if name == merge_policy.XATTR:
+            self.policies.set(Ino(ino), value, flags)
+            return
         self.attributes.setxattr(Ino(ino), name, value, flags)
 
     def listxattr(self, ino: int) -> list[bytes]:
-        return self.attributes.listxattr(Ino(ino))
+        names = self.attributes.listxattr(Ino(ino))
+        return [*names, merge_policy.XATTR] if self.policies.is_listed(Ino(ino)) else names
 
     def removexattr(self, ino: int, name: bytes) -> None:
+        if name == merge_policy.XATTR:
+            self.policies.remove(Ino(ino))
+            return
         self.attributes.removexattr(Ino(ino), name)
 
     # -- the whole ---------------------------------------------------------------------------------

@@ -338,11 +338,12 @@ class Intents:
         return [*copied, placement, Pin(entry.ino, link, Dot(0), entry.name)]
 
     def _copied(self, origin: Inode, ino: Ino) -> list[Fact]:
-        """What a split copies beside mode and owner: times set by hand, extended attributes."""
+        """What a split copies beside mode and owner: what was set by hand, extended attributes."""
         facts: list[Fact] = []
-        by_hand = origin.last_set(Field.MTIME)
-        if by_hand is not None:
-            facts.append(Register(ino, Field.MTIME, by_hand.fact.value, ()))
+        for field in (Field.MTIME, Field.POLICY):
+            by_hand = origin.last_set(field)
+            if by_hand is not None:
+                facts.append(Register(ino, field, by_hand.fact.value, ()))
         prefix = xattr_key(origin.ino, b"")
         for key, row in self.state.scan(prefix, prefix_end(prefix)) if origin.xattr_count else ():
             value = shown_xattr(stamped_list(cast(Row, unpack(row))))

@@ -14,7 +14,7 @@ from crdt.codec import pack
 from crdt.facts import ROOT, Ino, Kind
 from crdt.moves import skipped
 from crdt.names import Entry
-from crdt.rows import Inode
+from crdt.rows import Inode, policy_of
 from crdt.versions import shown_heads
 from translation.attributes import AttributeRequests
 from translation.intent import Intents
@@ -39,7 +39,8 @@ class Listing(Intents):
 
     def digest(self) -> str:
         """Return 64 hex digits that are equal on replicas which show the same tree: names, kinds, inode
-        numbers, permissions, owners, contents, targets of links, devices and extended attributes."""
+        numbers, permissions, owners, contents, targets of links, devices, extended attributes and merge
+        policies."""
         total = blake2b(digest_size=32)
         for path, entry in self.walk():
             total.update(pack((path, *self._shown(entry))))
@@ -63,7 +64,8 @@ class Listing(Intents):
             bits = 0o7777
             for row in rows:
                 bits &= row.mode
-            return (entry.kind, entry.ino, bits, rows[0].uid, rows[0].gid, self._xattrs(rows[0]))
+            xattrs = self._xattrs(rows[0])
+            return (entry.kind, entry.ino, bits, rows[0].uid, rows[0].gid, xattrs, int(policy_of(rows)))
         inode = self.inode(entry.owner)
         birth = inode.birth
         return (
@@ -73,6 +75,7 @@ class Listing(Intents):
             inode.uid,
             inode.gid,
             self._xattrs(inode),
+            int(inode.policy),
             birth.target,
             birth.rdev,
             len(inode.shown) if entry.top is None else 1,

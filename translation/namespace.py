@@ -11,9 +11,10 @@ import stat
 from typing import NamedTuple
 
 from crdt.causality import Stamp
-from crdt.facts import Birth, Fact, Field, Ino, Kind, Left, LinkId, Placement, Ref, Removal
+from crdt.facts import Birth, Fact, Ino, Kind, Left, LinkId, Placement, Policy, Ref, Removal
 from crdt.moves import is_inside
 from crdt.names import Entry
+from crdt.rows import policy_of
 from translation.intent import Intents, check_name, posix_error
 from translation.replica import Moment
 
@@ -68,7 +69,6 @@ class Namespace(Intents):
                 bits |= stat.S_ISGID
         moment = self.replica.begin()
         ino = Ino(moment.dot)
-        policy = directory.last_set(Field.POLICY)
         birth = Birth(
             ino,
             kind,
@@ -76,7 +76,7 @@ class Namespace(Intents):
             caller.uid,
             gid,
             caller.uid,
-            directory.birth.policy if policy is None else policy.fact.value,
+            self._policy_for_new(parent, name, kind),
             rdev,
             target,
         )
@@ -85,6 +85,18 @@ class Namespace(Intents):
         placement = Placement(ino, LinkId(ino), home, name, native=native)
         self.commit(moment, (birth, placement))
         return ino
+
+    def _policy_for_new(self, parent: Ino, name: bytes, kind: Kind) -> Policy:
+        """Return the merge policy that is in a birth: the directory's, else of a file what the patterns say.
+
+        Decided once: a rename of the file or of the directory changes nothing.
+        """
+        if kind not in (Kind.REGULAR, Kind.DIRECTORY):
+            return Policy.UNSET
+        of_directory = policy_of([self.inode(member) for member in self.view.members(parent)])
+        if of_directory or kind == Kind.DIRECTORY:
+            return of_directory
+        return self.replica.patterns.policy_of(name)
 
     def link(self, ino: Ino, parent: Ino, name: bytes, split: Entry | None) -> None:
         """Give a file a further name; `split` where it is a content conflict entry, see link(2).

@@ -18,11 +18,27 @@ from crdt.blocks import block_key, hash_of
 from crdt.causality import Dot, ReplicaId, Stamp, VersionVector, counter_of, make_dot, replica_of
 from crdt.codec import CodecError, CorruptStore, pack, unpack
 from crdt.encoding import decode_commit, encode_commit
-from crdt.facts import ROOT, Birth, Commit, Fact, Field, Ino, Kind, Member, Pin, Ref, Register, VersionId
+from crdt.facts import (
+    ROOT,
+    Birth,
+    Commit,
+    Fact,
+    Field,
+    Ino,
+    Kind,
+    Member,
+    Pin,
+    Policy,
+    Ref,
+    Register,
+    Setting,
+    VersionId,
+)
 from crdt.heads import Heads
 from crdt.hlc import next_time
 from crdt.moves import decode_logged
 from crdt.names import View, branch_ino, branches
+from crdt.policy import Patterns, pattern_setting
 from crdt.rows import Inode, Row, Stamped, StoredVersion, stamped_list
 from crdt.state import State
 from crdt.store import Store
@@ -89,6 +105,7 @@ class Replica:
         self._durable = self._committed_to
         self._told_end = end  # arrivals before it may have been told to somebody; after a start, all
         self._members = {member.replica: member for member in self._read_members()}
+        self.patterns = Patterns(self._read_settings())
         self.view = View(self.state, self.member_name)
         self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
         self._changes = Changes()
@@ -164,6 +181,18 @@ class Replica:
     def _read_members(self) -> Iterable[Member]:
         for _, data in self.store.scan(b"M", b"N"):
             yield stamped_list((cast(Row, unpack(data)),))[0].fact
+
+    def _read_settings(self) -> Iterable[Setting]:
+        for _, data in self.store.scan(b"S", b"T"):
+            yield stamped_list((cast(Row, unpack(data)),))[0].fact
+
+    def set_pattern(self, pattern: str, policy: Policy) -> None:
+        """Choose the merge policy of new files whose names match; UNSET: choose none any more.
+
+        Raises ValueError where this is no pattern.
+        """
+        self.commit(self.begin(), [pattern_setting(pattern, policy)])
+        self.patterns = Patterns(self._read_settings())
 
     def members(self) -> list[Member]:
         return [member for _, member in sorted(self._members.items())]
@@ -382,7 +411,7 @@ class Replica:
             self._abandon()
             raise
         self._committed(transaction, changes, hlc, len(new), seen)
-        self._note_members(new)
+        self._note_volume(new)
         self.on_merge()
 
     def _abandon(self) -> None:
@@ -398,9 +427,12 @@ class Replica:
                 " is an old copy; let it join again"
             )
 
-    def _note_members(self, commits: Iterable[Commit]) -> None:
-        if any(isinstance(fact, Member) for commit in commits for fact in commit.facts):
+    def _note_volume(self, commits: Iterable[Commit]) -> None:
+        kinds = {type(fact) for commit in commits for fact in commit.facts}
+        if Member in kinds:
             self._members = {member.replica: member for member in self._read_members()}
+        if Setting in kinds:
+            self.patterns = Patterns(self._read_settings())
 
     def cursor(self, peer: bytes) -> int:
         data = self.store.get(b"Zcursor" + peer)

@@ -224,6 +224,38 @@ def test_peers_and_offline_are_set_without_a_daemon(run, store):
     assert json.loads(run("peers", "list", store, "--json").out) == {"peers": []}
 
 
+def test_policies_by_pattern_are_set_without_a_daemon(run, store):
+    assert run("policy", "list", store).out.startswith("no patterns")
+    assert run("policy", "set", store, "*.log", "append").status == 0
+    assert run("policy", "set", store, "*", "keep").status == 0
+    assert run("policy", "set", store, "*.db", "append").status == 0
+    assert run("policy", "set", store, "*.db", "blocks").status == 0
+    listed = json.loads(run("policy", "list", store, "--json").out)["patterns"]
+    chosen = [("*.db", "blocks"), ("*.log", "append"), ("*", "keep")]
+    assert [(each["pattern"], each["policy"]) for each in listed] == sorted(
+        chosen, key=lambda each: (-len(each[0]), each[0])
+    )
+    assert re.search(r"\*\.log +append", run("policy", "list", store).out)
+    assert run("policy", "remove", store, "*").status == 0
+    assert_refused(run("policy", "remove", store, "*"), 2, r"'\*' is no pattern of this volume \(\*")
+    assert len(json.loads(run("policy", "list", store, "--json").out)["patterns"]) == 2
+    assert run("fsck", store).status == 0
+
+
+@pytest.mark.parametrize("pattern", ["", "a/b", "x" * 201, "\udcff"])
+def test_a_pattern_that_no_name_matches_is_refused(run, store, pattern):
+    assert_refused(run("policy", "set", store, pattern, "keep"), 2, "pattern|no slash")
+
+
+def test_a_policy_that_is_none_is_bad_usage(run, store):
+    assert run("policy", "set", store, "*", "text").status == 2
+
+
+def test_a_replica_that_must_rejoin_sets_no_pattern(run, store):
+    save(store / "config.json", Config(must_rejoin="this is an old copy", offline=True))
+    assert_refused(run("policy", "set", store, "*", "keep"), 4, "this is an old copy")
+
+
 @pytest.mark.parametrize("url", ["nowhere", "https://a:1", "0.0.0.0:7400", "a:0"])
 def test_a_peer_that_cannot_be_dialed_is_refused(run, store, url):
     assert_refused(run("peers", "add", store, url), 2, re.escape(url.removeprefix("https://")))
@@ -304,7 +336,8 @@ def test_bad_usage_is_2(run, arguments):
 
 
 COMMANDS = """init; invite; join; mount; serve; umount; status; digest; conflicts; fsck; offline; online;
-sync; demo; peers; peers list; peers add; peers remove"""
+sync; demo; peers; peers list; peers add; peers remove; policy;
+policy list; policy set; policy remove"""
 
 
 @pytest.mark.parametrize("command", re.split(r";\s", COMMANDS))
