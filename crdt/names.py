@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 from hashlib import blake2b
 
+from crdt.absorption import shown_heads
 from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
 from crdt.rows import Head, Inode, Item, decode_pinned
@@ -34,7 +35,6 @@ from crdt.versions import (
     is_on_branch,
     line,
     order,
-    shown_heads,
     step_of,
     top_of,
 )

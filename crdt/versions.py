@@ -254,25 +254,6 @@ def is_ancestor(state: State, goal: Step, descendant: Ref) -> bool:
     return False
 
 
-def shown_heads(state: State, inode: Inode) -> list[Head]:
-    """The heads that show, the one that shows as the file first (policy `keep`)."""
-    heads = inode.heads
-    if len(heads) == 1:
-        return heads
-    if is_named(inode):
-        use = [head for head in heads if not head.closed and not head.dropped]
-    else:
-        use = surviving(state, inode)
-    if not use:
-        ordered = by_lead(state, heads)
-        return [max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]
-    return by_lead(state, use)
-
-
-def _let_go(head: Head) -> int:
-    return min((time for time in (head.closed, head.dropped) if time), default=0)
-
-
 def has_seen(state: State, inode: Inode, heads: list[Head]) -> bool:
     """Did those who removed names of the file see all of these heads?"""
     seen = {ref for link in inode.links.values() for removal in link.removals for ref in removal.fact.seen}

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from crdt.absorption import shown_heads
 from crdt.causality import Dot, covers
 from crdt.codec import pack, unpack
 from crdt.facts import (
@@ -56,7 +57,7 @@ from crdt.rows import (
     stamped_row,
 )
 from crdt.state import State, hash_of_name, inode_key, pinned_key, version_key, xattr_key
-from crdt.versions import first_version, has_seen, is_named, shown_heads, surviving
+from crdt.versions import first_version, has_seen, is_named, surviving
 
 NameKey = tuple[Ino, bytes]  # a directory and a name before conflicts
 

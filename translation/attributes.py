@@ -7,13 +7,14 @@ import os
 import stat
 from typing import NamedTuple, cast
 
+from crdt.absorption import shown_heads
 from crdt.causality import Context
 from crdt.codec import unpack
 from crdt.facts import Fact, Field, Ino, Kind, Ref, Xattr
 from crdt.names import Entry
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import is_on_branch, kin, owner, shown_heads
+from crdt.versions import is_on_branch, kin, owner
 from crdt.view import shown_xattr
 from translation.content import Content
 from translation.intent import Intents, posix_error
@@ -96,6 +97,10 @@ class AttributeRequests(Intents):
     def entry_of(self, target: Target) -> Entry:
         assert target.top is not None
         return self.entry_of_branch(target.inode, target.top)
+
+    def split_of(self, target: Target) -> list[Fact]:
+        entry = self.entry_of(target)
+        return self.split(entry, self.hidden(entry))
 
     # -- stat --------------------------------------------------------------------------------------
 
@@ -255,7 +260,7 @@ class AttributeRequests(Intents):
         moment = self.replica.begin()
         facts: list[Fact] = []
         if target.top is not None:  # it gets attributes of its own
-            facts = self.split(self.entry_of(target))
+            facts = self.split_of(target)
             rows = [Inode(ino, [])]
         elif target.inode.is_directory:
             rows = [self.inode(member) for member in self.view.members(ino)]
@@ -326,7 +331,7 @@ class AttributeRequests(Intents):
         target = self.target(ino)
         facts: list[Fact] = []
         if target.top is not None:
-            facts = self.split(self.entry_of(target))
+            facts = self.split_of(target)
             inos: tuple[Ino, ...] = (ino,)
         elif target.inode.is_directory:
             inos = self.view.members(ino)

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST
 from crdt.facts import ROOT, Ino, Kind, Ref, Version, VersionId
 from crdt.names import Entry
@@ -45,6 +46,8 @@ class Handle:
 class ContentBase:
     """What the contents of files need of the replica (translation.branch.Base)."""
 
+    requests: AttributeRequests  # set once these are made, which need the contents themselves
+
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self.digest_key = replica.volume.digest_key
@@ -52,10 +55,8 @@ class ContentBase:
         self.scan = replica.state.scan
         self.put_rows = replica.put_rows
         self.now_ns = replica.wall_ns
-        self.requests: AttributeRequests | None = None
 
     def shown(self, ino: Ino) -> Shown:
-        assert self.requests is not None
         target = self.requests.target(ino)
         if target.head is None:
             raise posix_error(errno.EISDIR if target.inode.is_directory else errno.EINVAL)
@@ -63,8 +64,9 @@ class ContentBase:
 
     def _shown(self, owner: Ino, head: Head) -> Shown:
         stored = self.replica.state.version(head.ref)
+        settled = tuple(hidden_under(self.replica.state, self.requests.inode(owner), head.ref))
         if stored is None:
-            return Shown(owner, head.ref, 0, head.mtime_ns, 0, owner, b"", EMPTY_DIGEST, b"", ())
+            return Shown(owner, head.ref, 0, head.mtime_ns, 0, owner, b"", EMPTY_DIGEST, b"", settled)
         fact = stored.fact
         inline = fact.inline
         if fact.bare:
@@ -81,7 +83,7 @@ class ContentBase:
             inline,
             fact.digest,
             fact.first_digest,
-            (),
+            settled,
         )
 
     def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
@@ -133,7 +135,7 @@ class ContentBase:
             fields.cut_bytes,
             fields.changed,
         )
-        self.replica.commit(moment, (version,), rows)
+        self.requests.commit(moment, (version,), rows=rows)
         shown = self.shown_at(base.owner, Ref(base.owner, version.version))
         assert shown is not None
         return shown

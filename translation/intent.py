@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import cast
 
+from crdt.absorption import hidden_under, shown_heads
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import Dot, Stamp, join, replica_of
 from crdt.codec import unpack
@@ -38,7 +39,7 @@ from crdt.facts import (
 from crdt.names import Entry, branch_ino, branches
 from crdt.rows import Head, Inode, Link, Row, stamped_list
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import is_named, shown_heads, surviving
+from crdt.versions import is_named, surviving
 from crdt.view import shown_xattr
 from translation.locality import Locality
 from translation.replica import Moment, Replica
@@ -142,6 +143,21 @@ class Intents:
         beside = (head for head, _ in self.content_branches(owner))
         return next((head.here.ref for head in (*beside, *owner.heads) if head.ref == ref), ref)
 
+    def hidden(self, entry: Entry) -> list[Ref]:
+        """The heads that hide under what an entry shows, since they add nothing to it.
+
+        None where programs here are shown an older version, of which that was not said.
+        """
+        inode = self.inode(entry.owner)
+        if len(inode.heads) < 2 or self.seen_of(entry) != self.head_of(entry):
+            return []
+        return hidden_under(self.state, inode, self.head_of(entry))
+
+    def meant_by(self, entry: Entry) -> list[Ref]:
+        """The versions that a removal or a choice of this entry is about: what shows, and what hides under
+        it, which else would come out."""
+        return [self.seen_of(entry), *self.hidden(entry)]
+
     def seen_heads(self, inode: Inode) -> list[Ref]:
         """The versions that programs here were shown of a file and of the entries beside it."""
         if inode.is_directory:
@@ -191,10 +207,16 @@ class Intents:
         alive = surviving(self.state, inode)
         return [head.ref for head in inode.heads if head not in alive and not head.closed]
 
-    def commit(self, moment: Moment, facts: Sequence[Fact], *entries: Entry | None) -> None:
+    def commit(
+        self,
+        moment: Moment,
+        facts: Sequence[Fact],
+        *entries: Entry | None,
+        rows: Mapping[bytes, bytes | None] | None = None,
+    ) -> None:
         """Commit facts that are about these entries, and hold all else (law L2)."""
         meant = {entry.key for entry in entries if entry is not None}
-        self.replica.commit(moment, facts, repairs=Locality(self, moment.dot, meant).repairs)
+        self.replica.commit(moment, facts, rows, Locality(self, moment.dot, meant).repairs)
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -308,11 +330,27 @@ class Intents:
             return False
         return any(head.ref == ref and head.dropped for head in inode.heads)
 
-    def split(self, entry: Entry, *, placed: bool = True) -> list[Fact]:
+    def split(self, entry: Entry, settled: Iterable[Ref] = ()) -> list[Fact]:
         """A content conflict entry becomes a file of its own: the same inode and link wherever it is done.
 
-        It has had its number all along, so programs see no change.
+        It has had its number all along, so programs see no change.  `settled` is what hides under it, which
+        else would come out; its own version is one of the file that it was split from, as its branch was.
         """
+        link = LinkId(entry.ino)
+        facts = self.claim(entry)
+        if self.was_removed(entry):
+            left = (Left(entry.parent),)
+            facts.append(Placement(entry.ino, link, entry.parent, entry.name, over_split=True, left=left))
+        else:
+            facts.append(Placement(entry.ino, link, entry.parent, entry.raw, split=True))
+            facts.append(Pin(entry.ino, link, Dot(0), entry.name))
+        settled = tuple(settled)
+        if settled:
+            facts.append(self.version(self.replica.begin(), entry.owner, self.head_of(entry), settled))
+        return facts
+
+    def claim(self, entry: Entry) -> list[Fact]:
+        """The inode of a content conflict entry, which claims its branch; without a name."""
         assert entry.top is not None
         origin = self.inode(entry.owner)
         birth = Birth(
@@ -325,17 +363,7 @@ class Intents:
             policy=origin.birth.policy,
             claims=entry.top,
         )
-        copied = [birth, *self._copied(origin, entry.ino)]
-        if not placed:
-            return copied
-        link = LinkId(entry.ino)
-        if self.was_removed(entry):
-            moved = Placement(
-                entry.ino, link, entry.parent, entry.name, over_split=True, left=(Left(entry.parent),)
-            )
-            return [*copied, moved]
-        placement = Placement(entry.ino, link, entry.parent, entry.raw, split=True)
-        return [*copied, placement, Pin(entry.ino, link, Dot(0), entry.name)]
+        return [birth, *self._copied(origin, entry.ino)]
 
     def _copied(self, origin: Inode, ino: Ino) -> list[Fact]:
         """What a split copies beside mode and owner: what was set by hand, extended attributes."""

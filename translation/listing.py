@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
+from crdt.absorption import shown_heads
 from crdt.causality import replica_of
 from crdt.codec import pack
 from crdt.facts import ROOT, Ino, Kind
 from crdt.moves import skipped
 from crdt.names import Entry
 from crdt.rows import Inode, policy_of
-from crdt.versions import shown_heads
 from translation.attributes import AttributeRequests
 from translation.intent import Intents
 from translation.replica import Replica

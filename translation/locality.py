@@ -19,7 +19,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from crdt.causality import Dot
-from crdt.facts import Fact, Ino, LinkId, Pin
+from crdt.facts import Fact, Ino, LinkId, Pin, Ref
 from crdt.names import Entry, View
 from crdt.state import State
 from crdt.view import Transaction
@@ -69,12 +69,21 @@ class Locality:
             return self._pin_members(entry)
         inode = state.inode(entry.ino)
         if entry.top is not None and inode is None:
-            return self.intents.split(entry)
+            return self.intents.split(entry, self._still_hidden(after, entry))
         link = entry.link or LinkId(entry.ino)
         assert inode is not None, entry
         if all(place.link != link for place in inode.shown):
             return self.intents.place_again(inode, link, entry.name)
         return self._pin(inode.ino, link, entry.name)
+
+    def _still_hidden(self, after: View, entry: Entry) -> list[Ref]:
+        """What hides under a conflict entry, but for what this commit settles itself."""
+        owner = after.state.inode(entry.owner)
+        assert owner is not None, entry
+        heads = {head.ref for head in owner.heads}
+        if self.intents.head_of(entry) not in heads:
+            return []
+        return [ref for ref in self.intents.hidden(entry) if ref in heads]
 
     def _pin_members(self, entry: Entry) -> list[Fact]:
         found: list[Fact] = []

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from crdt.absorption import hidden_under
 from crdt.causality import Stamp
-from crdt.facts import Birth, Fact, Ino, Kind, Left, LinkId, Placement, Policy, Ref, Removal
+from crdt.facts import Birth, Fact, Ino, Kind, Left, LinkId, Placement, Policy, Ref, Removal, Version
 from crdt.moves import is_inside
 from crdt.names import Entry
 from crdt.rows import policy_of
@@ -109,7 +111,7 @@ class Namespace(Intents):
             raise posix_error(errno.EEXIST, name)
         facts: list[Fact] = []
         if split is not None:
-            facts += self.split(split)
+            facts += self.split(split, self.hidden(split))
         else:
             inode = self.inode(ino)
             if inode.is_directory:
@@ -152,7 +154,7 @@ class Namespace(Intents):
         alternatives = self.alternatives(entry)
         if alternatives and inode.is_regular and self.inode(alternatives[0].owner).is_regular:
             chosen = alternatives[0]
-            version = self.version(moment, chosen.owner, self.head_of(chosen), [self.seen_of(entry)])
+            version = self.choice(moment, chosen, self.meant_by(entry))
             return [version, self.remove(inode, entry.link), *rescued]
         drops = self.seen_heads(inode)
         return [self.remove(inode, entry.link, drops), *rescued]
@@ -165,8 +167,13 @@ class Namespace(Intents):
         assert entry.top is not None
         owner = self.inode(entry.owner)
         main = self.main_head(owner).ref
-        chosen = self.version(moment, owner.ino, main, [self.seen_of(entry)])
+        beside = hidden_under(self.state, owner, main)
+        chosen = self.version(moment, owner.ino, main, [*beside, *self.meant_by(entry)])
         return [chosen, self.gone(entry)]
+
+    def choice(self, moment: Moment, chosen: Entry, over: Sequence[Ref]) -> Version:
+        """The version that chooses what an entry shows over these."""
+        return self.version(moment, chosen.owner, self.head_of(chosen), [*self.hidden(chosen), *over])
 
     def gone(self, entry: Entry) -> Removal:
         """The removal of the name that a split gives this conflict entry.
@@ -180,7 +187,7 @@ class Namespace(Intents):
             LinkId(entry.ino),
             (),
             over_split=True,
-            seen=(self.seen_of(entry),),
+            seen=tuple(self.meant_by(entry)),
             left=(Left(entry.parent),),
         )
 
@@ -267,10 +274,10 @@ class Namespace(Intents):
         by rename is treated as writing into the file that was there.
         """
         facts: list[Fact] = []
-        settled = self.buried(entry)
+        settled = [*self.buried(entry), *self.hidden(entry)]
         link = entry.link
         if entry.top is not None:
-            facts += self.split(entry, placed=False)
+            facts += self.claim(entry)
             link = LinkId(entry.ino)
         assert link is not None
         lineage: Ref | None = None
@@ -308,13 +315,13 @@ class Namespace(Intents):
         goes = replaced.top is not None or not self.has_other_names(replaced)
         if both_regular:
             lineage = self.seen_of(replaced)
-            settled += [lineage] if goes else []
+            settled += self.meant_by(replaced) if goes else []
         if replaced.top is not None and not both_regular:
             facts += self._settle_branch(moment, replaced)
         elif replaced.top is not None:
             facts.append(self.gone(replaced))
         elif replaced.link is not None:
-            drops = [self.seen_of(replaced)] if goes and not both_regular else ()
+            drops = self.meant_by(replaced) if goes and not both_regular else ()
             facts.append(self.remove(old, replaced.link, drops))
         return facts, settled, lineage, rank
 

@@ -172,15 +172,21 @@ class Contents:
         if not self.rules.absorption:
             return [(ref,) for ref in use]
         under = {head: self._nearest_that_hides(head, use) for head in use}
-        shown = [head for head in use if under[head] is None] or use[:1]
-        groups = {head: [head] for head in shown}
+        over = {head: self._last_over(head, under, use) for head in use}
+        groups = {head: [head] for head in use if over[head] == head}
         for head in use:
-            over = head
-            while over not in groups:
-                over = under[over] or use[0]
-            if over != head:
-                groups[over].append(head)
+            if over[head] != head:
+                groups[over[head]].append(head)
         return [tuple(group) for group in groups.values()]
+
+    def _last_over(self, head: Ref, under: Mapping[Ref, Ref | None], use: list[Ref]) -> Ref:
+        """Three branches can hide each other in a circle: then the first of these shows."""
+        way = [head]
+        while (above := under[way[-1]]) is not None:
+            if above in way:
+                return min(way[way.index(above) :], key=use.index)
+            way.append(above)
+        return way[-1]
 
     def _nearest_that_hides(self, head: Ref, use: list[Ref]) -> Ref | None:
         parting = {o: fork(self.path[head], self.path[o]) for o in use if o != head}

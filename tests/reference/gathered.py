@@ -41,7 +41,7 @@ class Rules:
 
     pins: bool = True
     twins: bool = False
-    absorption: bool = False
+    absorption: bool = True
 
 
 CURRENT_RULES = Rules()

@@ -50,14 +50,16 @@ def test_a_removal_is_heard_of_by_all_files_that_have_to_do_with_what_it_drops()
     b.write("f", "from B")
     (entry,) = exchange(*peers).keys() - {"f", "g"}
     b.move(entry, "f")
+    b.append("f", ", more")
     d.remove(entry)
     a.remove("f")
+    a.append(entry, ", other")
     shown = exchange(*peers)
     (other,) = (path for path in shown if path.startswith("f.conflict-B-"))
     b.move(other, "g")
     exchange(*peers)
     c.remove("g")
-    assert sorted(exchange(*peers).values()) == ["from B", "from C"]
+    assert sorted(exchange(*peers).values()) == ["from B", "from C, other"]
 
 
 DOT = make_dot(ReplicaId(7), 1)

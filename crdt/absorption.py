@@ -1,0 +1,174 @@
+"""Which heads of a file show, and which hide under one of these because they add nothing.
+
+Both sites applied one patch, then one of them went on: there is no conflict.  A head *adds nothing* to
+another if its content stands in the history of that one since their fork, and it was not chosen over that
+history.  Such heads form a *group* with the one that shows: what is done through an entry is done to all of
+its group, so that none comes out later.
+
+Contents are compared by their digests, which stay when a version is superseded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from crdt.blocks import EMPTY_DIGEST
+from crdt.causality import BEFORE_ALL
+from crdt.facts import Ref
+from crdt.rows import Head, Inode
+from crdt.state import State
+from crdt.versions import Step, branch, by_lead, fork, is_named, is_on_branch, line, step_of, surviving
+
+Group = list[Head]  # the head that shows, then those that hide under it
+
+
+class End(NamedTuple):
+    """A head and, where its line leads through a file that it replaced, the version that says so."""
+
+    head: Ref
+    via: Ref | None = None
+
+
+def shown_groups(state: State, inode: Inode) -> list[Group]:
+    """Return the heads that show, each with those under it; first what shows as the file (policy `keep`)."""
+    heads = inode.heads
+    if len(heads) == 1:
+        return [heads]
+    if is_named(inode):
+        use = [head for head in heads if not head.closed and not head.dropped]
+    else:
+        use = surviving(state, inode)
+    if not use:
+        ordered = by_lead(state, heads)
+        return [[max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]]
+    return _grouped(state, by_lead(state, use))
+
+
+def shown_heads(state: State, inode: Inode) -> list[Head]:
+    """Return the heads that show, the one that shows as the file first."""
+    if len(inode.heads) == 1:
+        return inode.heads
+    return [group[0] for group in shown_groups(state, inode)]
+
+
+def hidden_under(state: State, inode: Inode, shown: Ref) -> list[Ref]:
+    """Return the heads that hide under this one; none where it does not show."""
+    if len(inode.heads) == 1:
+        return []
+    for first, *hidden in shown_groups(state, inode):
+        if first.ref == shown:
+            return [head.ref for head in hidden]
+    return []
+
+
+def _let_go(head: Head) -> int:
+    return min((time for time in (head.closed, head.dropped) if time), default=0)
+
+
+def _grouped(state: State, heads: list[Head]) -> list[Group]:
+    """Group heads, given best lead first."""
+    if len(heads) == 1:
+        return [heads]
+    under = [_nearest_that_hides(state, heads, at) for at in range(len(heads))]
+    over = [last_over(at, under.__getitem__) for at in range(len(heads))]
+    groups = {at: [heads[at]] for at in range(len(heads)) if over[at] == at}
+    for at, head in enumerate(heads):
+        if over[at] != at:
+            groups[over[at]].append(head)
+    return list(groups.values())
+
+
+def last_over(at: int, under: Callable[[int], int | None]) -> int:
+    """Follow what hides what to the one that shows.
+
+    Three branches can hide each other in a circle (each began with what the next one ends with): then the
+    first of these shows.
+    """
+    way = [at]
+    while (above := under(way[-1])) is not None:
+        if above in way:
+            return min(way[way.index(above) :])
+        way.append(above)
+    return way[-1]
+
+
+def _nearest_that_hides(state: State, heads: list[Head], at: int) -> int | None:
+    """Return which head this one hides under, of those that it forked from last.
+
+    t, u, t on one branch does not hide a t that was written on a third one, which forked before.
+    """
+    mine = heads[at].ref
+    common: dict[int, Ref | None] = {}
+    for other, head in enumerate(heads):
+        if other != at:
+            common[other] = fork(branch(state, mine), branch(state, head.ref)).common
+    stamps = {o: BEFORE_ALL if c is None else step_of(state, c).stamp for o, c in common.items()}
+    nearest = max(stamps.values())
+    for other, stamp in stamps.items():
+        if stamp == nearest and hides(
+            state, End(heads[other].ref), End(mine), common[other], head_first=at < other
+        ):
+            return other
+    return None
+
+
+def hides(state: State, shown: End, end: End, common: Ref | None, *, head_first: bool) -> bool:
+    """Does `end` not show because of `shown`, their lines having parted after `common`?
+
+    Of equal contents the first one shows: `head_first` says that this is `end`.
+    """
+    if not adds_nothing(state, end, shown, common):
+        return False
+    if digest_at(state, end.head) == digest_at(state, shown.head):
+        return not head_first
+    return not adds_nothing(state, shown, end, common)
+
+
+def adds_nothing(state: State, end: End, other: End, common: Ref | None) -> bool:
+    """Is the content at the end of one line in the history of the other since they parted?
+
+    A content that was chosen over that history is news.  Strangers, which never parted, are compared by what
+    stays known of a branch for ever: its first content and its last.
+    """
+    mine, theirs = digest_at(state, end.head), digest_at(state, other.head)
+    if mine != theirs and _was_chosen_over(state, end.head, other):
+        return False
+    if common is not None:
+        return any(digest_at(state, ref) == mine for ref in _since(line(state, *other), common))
+    began = first_digest_at(state, end.head)
+    return mine in (theirs, first_digest_at(state, other.head)) or not began
+
+
+def _since(steps: Iterator[Step], common: Ref) -> Iterator[Ref]:
+    for step in steps:
+        yield step.ref
+        if step.ref == common:
+            return
+
+
+def _was_chosen_over(state: State, ref: Ref, other: End) -> bool:
+    """Does it settle a version of the other line that has another content?"""
+    stored = state.version(ref)
+    if stored is None:
+        return False
+    digest = stored.fact.digest
+    for parent in stored.fact.parents[1:]:
+        if digest_at(state, parent) == digest:
+            continue
+        if is_on_branch(state, parent, other.head):
+            return True
+        if other.via is not None and any(step.ref == parent for step in line(state, *other)):
+            return True
+    return False
+
+
+def digest_at(state: State, ref: Ref) -> bytes:
+    stored = state.version(ref)
+    return EMPTY_DIGEST if stored is None else stored.fact.digest
+
+
+def first_digest_at(state: State, ref: Ref) -> bytes:
+    """The first content of a branch that differs from what it began with; empty where there is none yet."""
+    stored = state.version(ref)
+    return b"" if stored is None else stored.fact.first_digest
