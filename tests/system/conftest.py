@@ -8,6 +8,7 @@ mounted, agree, and have clean logs; fsck comes at the module's end.
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,9 @@ def triple(sites: Sites) -> list[Site]:
     return sites.group("abc")
 
 
-@pytest.fixture(scope="module")
-def shared_sites() -> Iterator[Sites]:
+@contextmanager
+def live_sites() -> Iterator[Sites]:
+    """Sites for many tests, which keep apart in folders of their own."""
     directory = Path(tempfile.mkdtemp(prefix="elmer-"))
     directory.chmod(0o755)
     made = Sites(directory)
@@ -63,6 +65,12 @@ def shared_sites() -> Iterator[Sites]:
         made.end()
         assert not mounts_below(directory)
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def shared_sites() -> Iterator[Sites]:
+    with live_sites() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
