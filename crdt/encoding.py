@@ -1,8 +1,9 @@
 """Facts as bytes, for peers and for rows, and the checks that bytes from a peer must pass.
 
-A fact is a tuple: a tag, then its fields in the order of crdt.facts.  A commit is (dot, hlc, wall_ns,
-facts).  `decode_commit` trusts nothing: every field has its type and its bounds, and whatever is wrong
-raises CodecError with the name of the field, so that a peer's bad bytes change nothing (promise P8).
+A fact is a tuple: a tag, then its fields in the order of crdt.facts; a birth without a lineage ends
+before it.  A commit is (dot, hlc, wall_ns, facts).  `decode_commit` trusts nothing: every field has its
+type and its bounds, and whatever is wrong raises CodecError with the name of the field, so that a peer's
+bad bytes change nothing (promise P8).
 Rows of our own store are decoded by `fact_of` without these checks.
 """
 
@@ -64,13 +65,20 @@ def encode_commit(commit: Commit) -> bytes:
 
 
 def fact_tuple(fact: Fact) -> tuple[object, ...]:
+    if type(fact) is Birth and fact.lineage is None:
+        return (TAG_OF[Birth], *fact[:-1])
     return (TAG_OF[type(fact)], *fact)
+
+
+def _with_lineage(kind: type[Fact], row: tuple[object, ...]) -> tuple[object, ...]:
+    """A birth that ends before its lineage has none."""
+    return (*row, None) if kind is Birth and len(row) == len(Birth._fields) else row
 
 
 def fact_of(row: tuple[object, ...]) -> Fact:
     """Return the fact of a row that we wrote."""
     kind = TAGS[cast(int, row[0])]
-    return restored(kind._make(row[1:]))
+    return restored(kind._make(_with_lineage(kind, row)[1:]))
 
 
 def restored(fact: Fact) -> Fact:
@@ -86,8 +94,11 @@ def restored(fact: Fact) -> Fact:
             return fact._replace(seen=refs_of(seen), drops=refs_of(drops), left=lefts_of(left))
         case Version(parents=parents, lineage=lineage):
             return fact._replace(parents=refs_of(parents), lineage=None if lineage is None else Ref(*lineage))
-        case Birth(claims=claims) if claims is not None:
-            return fact._replace(claims=Ref(*claims))
+        case Birth(claims=claims, lineage=lineage) if claims is not None or lineage is not None:
+            return fact._replace(
+                claims=None if claims is None else Ref(*claims),
+                lineage=None if lineage is None else Ref(*lineage),
+            )
     return fact
 
 
@@ -118,6 +129,7 @@ def decode_fact(value: object) -> Fact:
     if kind is None:
         raise CodecError(f"a fact of an unknown kind: {row[:1]!r}; is the peer newer than this replica?")
     checks = CHECKS[kind]
+    row = _with_lineage(kind, row)
     if len(row) != len(checks) + 1:
         raise CodecError(f"a {kind.__name__} has {len(checks)} fields, not {len(row) - 1}")
     fields = []
@@ -273,6 +285,7 @@ CHECKS: dict[type[Fact], tuple[Check, ...]] = {
         _between(0, 255),
         _size,
         _sized(0, TARGET_MAX),
+        _maybe(_ref),
         _maybe(_ref),
     ),
     Placement: (

@@ -83,6 +83,9 @@ class Birth(NamedTuple):
 
     `claims`: it was split off a conflict entry, and the branch from that version on belongs to it.  Such
     an inode has no version of its own at birth, and the number that the entry had (DERIVED).
+
+    `lineage`: the version of another file that had been removed at the name where this one was created,
+    and which it goes on from: that of the version that it is born with.
     """
 
     ino: Ino
@@ -95,6 +98,7 @@ class Birth(NamedTuple):
     rdev: int = 0
     target: bytes = b""  # of a symlink
     claims: Ref | None = None
+    lineage: Ref | None = None
 
 
 class Placement(NamedTuple):
@@ -110,7 +114,7 @@ class Placement(NamedTuple):
     native: bool = False  # a directory that was created here and never left
     rank: Stamp | None = None  # inherited from the file it replaced; None: its own stamp
     mates: tuple[Ino, ...] = ()  # directories that this commit moved to this name together
-    via: Ref | None = None  # the version whose `lineage` says which version this replaced
+    via: Ref | None = None  # the version whose lineage says which version this replaced
     left: tuple[Left, ...] = ()
 
 

@@ -37,6 +37,7 @@ from crdt.versions import (
     order,
     step_of,
     top_of,
+    wall_of,
 )
 
 NAME_MAX = 255
@@ -328,14 +329,10 @@ class View:
                 heads=(head.ref,),
                 top=top,
                 rank=placed.fact.rank or placed.stamp,
-                wall_ns=self._wall_of(top),
+                wall_ns=wall_of(self.state, top),
             )
             for head, top in branches(self.state, inode)
         ]
-
-    def _wall_of(self, ref: Ref) -> int:
-        stored = self.state.version(ref)
-        return 0 if stored is None else stored.wall_ns
 
     def _give_names(self, members: tuple[Ino, ...], raw: bytes, entries: list[Entry]) -> None:
         """Conflict entries take free names, in a common order."""
@@ -454,8 +451,7 @@ class Claim:
         if self.inode.birth.kind == best.inode.birth.kind:
             found = self.fork_from(best)
             if found.common is not None and found.left is not None:
-                stored = self.state.version(found.left.ref)
-                return found.left.stamp.dot, self.placed.wall_ns if stored is None else stored.wall_ns
+                return found.left.stamp.dot, wall_of(self.state, found.left.ref)
         return self.placed.dot, self.placed.wall_ns
 
 

@@ -60,6 +60,9 @@ def check(state: State, dot: Dot, fact: Fact) -> None:
 
 def _check_birth(state: State, dot: Dot, birth: Birth) -> None:
     _require(birth.policy <= max(Policy), f"the merge policy {birth.policy}; is the peer newer?")
+    if birth.lineage is not None:
+        _require(birth.kind == Kind.REGULAR and birth.claims is None, "what goes on from another is a file")
+        _require(_check_ref(state, birth.lineage).is_regular, "what a file goes on from is a file")
     if birth.claims is None:
         _require(int(birth.ino) == dot, f"the inode {birth.ino} is not numbered by its commit {dot}")
         return
@@ -88,10 +91,12 @@ def _check_version(state: State, dot: Dot, version: Version) -> None:
     _require(own or bool(version.settles and version.version & DERIVED), f"the number {version.version}")
 
 
-def _check_ref(state: State, ref: Ref) -> None:
+def _check_ref(state: State, ref: Ref) -> Inode:
+    """Return the inode that a version which is known here was written to."""
     inode = _known(state, ref.ino)
     is_first = int(ref.version) == ref.ino and not inode.is_directory
     _require(is_first or state.version(ref) is not None, f"the version {ref} is not known here")
+    return inode
 
 
 def _known(state: State, ino: Ino) -> Inode:

@@ -51,11 +51,21 @@ def step_of(state: State, ref: Ref) -> Step:
     return Step(BEFORE_ALL if inode is None else inode.stamp, ref)
 
 
+def wall_of(state: State, ref: Ref) -> int:
+    """When a version was made, by the clock of who made it."""
+    stored = state.version(ref)
+    if stored is not None:
+        return stored.wall_ns
+    inode = state.inode(ref.ino)
+    return 0 if inode is None else inode.births[0].wall_ns
+
+
 def previous(state: State, ref: Ref, *, through_renames: bool = False) -> Ref | None:
     """Return the version before this one on its branch, or on its line."""
     stored = state.version(ref)
     if stored is None:
-        return None
+        inode = state.inode(ref.ino) if through_renames else None
+        return None if inode is None else inode.birth.lineage
     if through_renames and stored.fact.lineage is not None:
         return stored.fact.lineage
     return stored.fact.parents[0] if stored.fact.parents else None

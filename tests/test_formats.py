@@ -73,12 +73,32 @@ CREATE_BYTES = (
     "9d02cf0000010000000002cf000001000000000201c4016690c2c2c2c090c090"  # the placement
 )
 
+# A file that was made at a name from which another one had been removed.
+CONTINUING = Commit(
+    LATER,
+    HLC,
+    WALL_NS,
+    (
+        Birth(Ino(LATER), Kind.REGULAR, 0o644, 0, 0, 0, lineage=FIRST),
+        Placement(
+            Ino(LATER), LinkId(LATER), ROOT, b"f", rank=Stamp(HLC, DOT), via=Ref(Ino(LATER), VersionId(LATER))
+        ),
+    ),
+)
+CONTINUING_BYTES = (
+    "94cf0000020000000001cf018bcfe568000000cf17979cfe362a0000"  # dot, hlc, wall clock
+    "92"  # two facts
+    "9c01cf000002000000000101cd01a40000000000c400c092cf0000010000000002cf0000010000000002"  # the birth
+    "9d02cf0000020000000001cf000002000000000101c4016690c2c2c292cf018bcfe568000000cf0000010000000002"
+    "9092cf0000020000000001cf000002000000000190"  # the placement
+)
+
 EVERY_FACT = Commit(
     LATER,
     HLC + 1,
     WALL_NS + 1,
     (
-        Birth(Ino(LATER), Kind.SYMLINK, 0o777, 1, 2, 3, 4, 5, b"target", FIRST),
+        Birth(Ino(LATER), Kind.SYMLINK, 0o777, 1, 2, 3, 4, 5, b"target", FIRST, FIRST),
         Placement(
             INO, LINK, ROOT, b"g", (DOT,), True, True, True, Stamp(HLC, DOT), (INO,), FIRST, (Left(ROOT),)
         ),
@@ -158,13 +178,14 @@ ARRIVAL_BYTES = (
     [
         (CREATE, encode_commit, CREATE_BYTES),
         (POLICIES, encode_commit, POLICIES_BYTES),
+        (CONTINUING, encode_commit, CONTINUING_BYTES),
         (INODE, encode_inode, INODE_BYTES),
         (NAMES, encode_names, NAMES_BYTES),
         (VERSION, encode_version, VERSION_BYTES),
         (ARRIVAL, pack, ARRIVAL_BYTES),
         ({0: b"a" * 32, 5: b"b" * 32}, encode_chunk, "0000000000000021" + "61" * 32 + "62" * 32),
     ],
-    ids=["commit", "policies", "inode", "names", "version", "arrival", "chunk of a block map"],
+    ids=["commit", "policies", "continuing", "inode", "names", "version", "arrival", "chunk of a block map"],
 )
 def test_what_is_written_is_the_golden_vector(value, encode, golden):
     assert encode(value).hex() == golden
@@ -173,6 +194,7 @@ def test_what_is_written_is_the_golden_vector(value, encode, golden):
 def test_golden_vectors_are_read_back():
     assert decode_commit(bytes.fromhex(CREATE_BYTES)) == CREATE
     assert decode_commit(bytes.fromhex(POLICIES_BYTES)) == POLICIES
+    assert decode_commit(bytes.fromhex(CONTINUING_BYTES)) == CONTINUING
     assert decode_inode(INO, bytes.fromhex(INODE_BYTES)) == INODE
     assert decode_names(bytes.fromhex(NAMES_BYTES)) == NAMES
     assert decode_version(bytes.fromhex(VERSION_BYTES)) == VERSION
@@ -229,7 +251,7 @@ def with_fact(fact):
         (with_fact((1, INO, 1, 0o10000, *CREATE.facts[0][3:])), "Birth.mode"),
         (with_fact((6, INO, 1, True, [])), "Register.value"),
         (with_fact((99, 1)), "unknown kind"),
-        (with_fact((1, INO)), "has 10 fields"),
+        (with_fact((1, INO)), "has 11 fields"),
         (with_fact(()), "unknown kind"),
         (pack((DOT, 1 << 63, WALL_NS, [])), "year 2500"),
         (pack((5, HLC, WALL_NS, [])), "is no dot"),

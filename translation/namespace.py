@@ -17,7 +17,9 @@ from crdt.facts import Birth, Fact, Ino, Kind, Left, LinkId, Placement, Policy, 
 from crdt.moves import is_inside
 from crdt.names import Entry
 from crdt.rows import policy_of
-from translation.intent import Intents, check_name, posix_error
+from crdt.versions import first_version
+from translation.intent import check_name, posix_error
+from translation.lineage import Lineage
 from translation.replica import Moment
 
 LINK_MAX = 65_000  # as ext4
@@ -39,7 +41,7 @@ class Caller(NamedTuple):
     gid: int
 
 
-class Namespace(Intents):
+class Namespace(Lineage):
     # -- making ------------------------------------------------------------------------------------
 
     def make(
@@ -69,7 +71,8 @@ class Namespace(Intents):
             gid = directory.gid
             if kind == Kind.DIRECTORY:
                 bits |= stat.S_ISGID
-        moment = self.replica.begin()
+        moment, home = self.replica.begin(), self.home_for_new(parent)
+        gone = self.gone_from(home, name, moment) if kind == Kind.REGULAR else None
         ino = Ino(moment.dot)
         birth = Birth(
             ino,
@@ -81,11 +84,19 @@ class Namespace(Intents):
             self._policy_for_new(parent, name, kind),
             rdev,
             target,
+            lineage=None if gone is None else gone.version,
         )
-        native = kind == Kind.DIRECTORY
-        home = self.home_for_new(parent)
-        placement = Placement(ino, LinkId(ino), home, name, native=native)
+        placement = Placement(
+            ino,
+            LinkId(ino),
+            home,
+            name,
+            native=kind == Kind.DIRECTORY,
+            rank=None if gone is None else gone.rank,
+            via=None if gone is None else first_version(ino),
+        )
         self.commit(moment, (birth, placement))
+        self.removed.forget((home, name))
         return ino
 
     def _policy_for_new(self, parent: Ino, name: bytes, kind: Kind) -> Policy:
@@ -128,7 +139,7 @@ class Namespace(Intents):
     # -- removing ----------------------------------------------------------------------------------
 
     def unlink(self, parent: Ino, name: bytes) -> Entry:
-        """Remove a name; return what it was.
+        """Remove a name; return what it was.  A file that is made there of late continues it.
 
         The content goes with the last name.  Where alternatives of it show, removing one is a choice of
         the others: it must not come back when the chosen one is edited elsewhere, and if somebody else
@@ -137,12 +148,14 @@ class Namespace(Intents):
         entry = self.find(parent, name)
         if entry.is_directory:
             raise posix_error(errno.EISDIR, name)
-        moment = self.replica.begin()
+        moment, home, gone = self.replica.begin(), self.home_for_new(parent), self.standing(entry)
         if entry.top is not None:
             facts = self._settle_branch(moment, entry)
         else:
             facts = self._remove_name(moment, entry)
         self.commit(moment, facts, entry)
+        if gone is not None:
+            self.removed.note((home, name), gone, moment.wall_ns)
         return entry
 
     def _remove_name(self, moment: Moment, entry: Entry) -> list[Fact]:
@@ -228,7 +241,7 @@ class Namespace(Intents):
         replaced = self.view.lookup(new_parent, new_name)
         if replaced is not None and replaced.ino == entry.ino:
             return None  # two names of one file: rename(2) does nothing
-        moment = self.replica.begin()
+        moment, home = self.replica.begin(), self.home_for_new(new_parent)
         if entry.is_directory:
             facts = self._move_directory(entry, new_parent, new_name, replaced)
         elif replaced is not None and replaced.is_directory:
@@ -236,6 +249,7 @@ class Namespace(Intents):
         else:
             facts = self._move_file(moment, entry, new_parent, new_name, replaced)
         self.commit(moment, facts, entry, replaced)
+        self.removed.forget((home, new_name))
         return replaced
 
     def _move_directory(self, entry: Entry, parent: Ino, name: bytes, replaced: Entry | None) -> list[Fact]:
@@ -287,6 +301,10 @@ class Namespace(Intents):
             removals, heads, lineage, rank = self._replace(moment, entry, replaced)
             facts += removals
             settled += heads
+        else:
+            gone = self.gone_from(home, name, moment)
+            if gone is not None and gone.ino != entry.ino and self.inode(entry.owner).is_regular:
+                lineage, rank = gone.version, gone.rank
         via = None
         head = self.head_of(entry)
         if settled or lineage is not None:
@@ -311,7 +329,7 @@ class Namespace(Intents):
         lineage = None
         old = self.inode(replaced.owner)
         both_regular = old.is_regular and self.inode(entry.owner).is_regular
-        rank = None if replaced.is_conflict or self._hides_another(replaced) else self._rank(replaced)
+        rank = self.rank_of(replaced)
         goes = replaced.top is not None or not self.has_other_names(replaced)
         if both_regular:
             lineage = self.seen_of(replaced)
@@ -324,12 +342,3 @@ class Namespace(Intents):
             drops = self.meant_by(replaced) if goes and not both_regular else ()
             facts.append(self.remove(old, replaced.link, drops))
         return facts, settled, lineage, rank
-
-    def _hides_another(self, entry: Entry) -> bool:
-        """Does it show what a session holds, while another branch leads?  That one would keep the name."""
-        return self.seen_of(entry) != self.head_of(entry)
-
-    def _rank(self, entry: Entry) -> Stamp:
-        assert entry.link is not None
-        placed = self.inode(entry.ino).links[entry.link].where()
-        return placed.fact.rank or placed.stamp

@@ -148,4 +148,4 @@ def first_version(birth: Birth) -> int:
 
 def empty_version(birth: Birth) -> Version:
     """The version that a file is born with, as if it were a fact of its own."""
-    return Version(birth.ino, first_version(birth), (), 0, 0, b"", inline=b"")
+    return Version(birth.ino, first_version(birth), (), 0, 0, b"", inline=b"", lineage=birth.lineage)

@@ -77,6 +77,14 @@ def impossible(file: Ino, directory: Ino) -> dict[str, object]:
         "a number that is not the commit's": Birth(Ino(DOT + 1), Kind.REGULAR, 0, 0, 0, 0),
         "a split with another number": Birth(Ino(DERIVED | 5), Kind.REGULAR, 0, 0, 0, 0, claims=first),
         "a split directory": Birth(Ino(DERIVED | 5), Kind.DIRECTORY, 0, 0, 0, 0, claims=first),
+        "a directory that goes on from a file": Birth(NEW, Kind.DIRECTORY, 0, 0, 0, 0, lineage=first),
+        "a file that goes on from a directory": Birth(
+            NEW, Kind.REGULAR, 0, 0, 0, 0, lineage=Ref(directory, directory)
+        ),
+        "a file that goes on from what is unknown": Birth(
+            NEW, Kind.REGULAR, 0, 0, 0, 0, lineage=Ref(file, DOT + 3)
+        ),
+        "a file that goes on from itself": Birth(NEW, Kind.REGULAR, 0, 0, 0, 0, lineage=Ref(NEW, NEW)),
         "a directory's content": Version(directory, DOT, (Ref(directory, directory),), *content),
         "a version of nothing": Version(file, DOT, (), *content),
         "an unknown parent": Version(file, DOT, (Ref(file, DOT + 3),), *content),
