@@ -17,6 +17,7 @@ from crdt.facts import Ino, Ref, Version
 from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
 from crdt.state import State, prefix_end
 from crdt.versions import branch, is_on_branch, kin, owner, step_of
+from crdt.visible import is_orphan
 
 
 def history_key(ref: Ref) -> bytes:
@@ -357,7 +358,7 @@ class Heads:
         for ino in self.touched | self.doubtful.keys():
             inode = self._inode(ino)
             self._forget_blocks(inode)
-            if inode.shown:
+            if self._is_kept(inode):
                 for (map_ino, map_id), blocks in self.doubtful.get(ino, {}).items():
                     self._want(ino, BlockMap(self.state, map_ino, map_id), blocks)
             if any(head.before for head in inode.heads):
@@ -367,10 +368,14 @@ class Heads:
     def _forget_blocks(self, inode: Inode) -> None:
         """Blocks that were replaced before they came may be nowhere any more: nobody waits for them."""
         for block_hash, places in self._waiting(inode.ino):
-            left = [place for place in places if inode.shown and self._is_at(place, block_hash)]
+            left = [place for place in places if self._is_kept(inode) and self._is_at(place, block_hash)]
             if not left:
                 self.state.put(wanted_key(block_hash, inode.ino), None)
             self.state.put(waiting_key(inode.ino, block_hash), pack(left) if left else None)
+
+    def _is_kept(self, inode: Inode) -> bool:
+        """Can somebody read it?  What was removed needs no blocks."""
+        return bool(inode.shown) or is_orphan(self.state, inode)
 
     def _waiting(self, ino: Ino) -> list[tuple[bytes, list[Place]]]:
         """The blocks that a file waits for, and where in its maps they stand."""

@@ -57,11 +57,17 @@ def crockford(number: int) -> bytes:
 
 
 def conflict_name(raw: bytes, replica: bytes, counter: int, attempt: int) -> bytes:
-    """Return `stem.conflict-REPLICA-ID.ext`, at most 255 bytes; too long an extension is none."""
+    """Return `stem.conflict-REPLICA-ID.ext`."""
+    again = b"-%d" % attempt if attempt > 1 else b""
+    return with_mark(raw, MARK + replica + b"-" + crockford(counter) + again)
+
+
+def with_mark(raw: bytes, mark: bytes) -> bytes:
+    """Put a mark before the extension; the stem is cut to stay within 255 bytes.  Too long an extension is
+    none."""
     dot = raw.rfind(b".")
     has_extension = dot > 0 and len(raw) - dot <= EXTENSION_MAX
     stem, extension = (raw[:dot], raw[dot:]) if has_extension else (raw, b"")
-    mark = MARK + replica + b"-" + crockford(counter) + (b"-%d" % attempt if attempt > 1 else b"")
     return stem[: NAME_MAX - len(mark) - len(extension)] + mark + extension
 
 

@@ -6,7 +6,8 @@ brings what the view keeps in rows up to date, for what was touched and nothing 
 - where each directory stands (crdt.moves) and each link shows (`Inode.shown`, the names rows `D`),
 - how much each directory shows (`C`): so emptiness and nlink are never a scan, and a removed directory
   appears again when something visible is inside,
-- which names need the rules of conflicts (`Q`), and which derived inode numbers are which branch (`E`).
+- which names need the rules of conflicts (`Q`), and which derived inode numbers are which branch (`E`),
+- which files are orphans (`U`, crdt.visible).
 
 Everything else of the view is worked out when it is read (crdt.names, crdt.versions).  The cost is O(1)
 rows for each fact; a move of a directory touches one link, however much is below it.
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crdt.absorption import shown_heads
-from crdt.causality import Dot, covers
+from crdt.causality import covers
 from crdt.codec import pack, unpack
 from crdt.facts import (
     DERIVED,
@@ -57,7 +58,8 @@ from crdt.rows import (
     stamped_row,
 )
 from crdt.state import State, hash_of_name, inode_key, pinned_key, version_key, xattr_key
-from crdt.versions import first_version, has_seen, is_named, surviving
+from crdt.versions import first_version
+from crdt.visible import orphan_key, visible
 
 NameKey = tuple[Ino, bytes]  # a directory and a name before conflicts
 
@@ -96,7 +98,8 @@ class Transaction:
         self.attributes: set[Ino] = set()
         self.contents: dict[Ino, Ref | None] = {}  # what a file showed before the batch
         self.placed: set[Ino] = set()
-        self.appeared: set[Ino] = set()  # files that show, and did not before
+        self.appeared: set[Ino] = set()  # files that show, or are orphans, and did not before
+        self.orphaned: set[Ino] = set()  # files that are orphans now, or were before, and not both
         self.dots: set[int] = set()
         self.shared_names = 0
         self.tree_changed = False
@@ -282,8 +285,9 @@ class Transaction:
         self.view.shared_names += self.shared_names
 
     def _show_file(self, inode: Inode) -> None:
-        shown = shown_links(self.state, inode)
-        extra = branches(self.state, inode) if len(inode.heads) > 1 and shown else []
+        shown, is_orphan = visible(self.state, inode)
+        self._note_orphan(inode, now=is_orphan)
+        extra = branches(self.state, inode) if len(inode.heads) > 1 and (shown or is_orphan) else []
         if shown == inode.shown and len(extra) == inode.branches == 0:
             if inode.ino in self.placed:  # anew at the same name: its claim is another one
                 self.names.update((place.parent, place.name) for place in shown)
@@ -301,13 +305,26 @@ class Transaction:
             self._set_item(place, was[place], None)
         for place, item in now.items():
             self._set_item(place, was.get(place), item)
-        is_new = inode.birth.claims is None and int(inode.stamp.dot) in self.dots
-        if shown and not inode.shown and not is_new:
+        if shown and not inode.shown and not self._is_new(inode):
             self.appeared.add(inode.ino)
         if inode.shown and not shown:
             self.heads.touched.add(inode.ino)
         mine = self.state.edit(inode.ino)
-        mine.shown, mine.branches = shown, len(extra)
+        mine.shown, mine.branches = shown, len(extra) if shown else 0
+
+    def _is_new(self, inode: Inode) -> bool:
+        return inode.birth.claims is None and int(inode.stamp.dot) in self.dots
+
+    def _note_orphan(self, inode: Inode, *, now: bool) -> None:
+        """Keep the list of orphans.  Of a file that showed, or is new, it is known that it was none."""
+        key = orphan_key(inode.ino)
+        was_none = bool(inode.shown) or self._is_new(inode)
+        if now == (not was_none and self.state.get(key) is not None):
+            return
+        self.state.put(key, b"" if now else None)
+        self.orphaned.add(inode.ino)
+        if now and not inode.shown:
+            self.appeared.add(inode.ino)
 
     def _show_directories(self) -> None:
         """Show each directory that is live or has something visible inside; one may bring others along."""
@@ -401,7 +418,8 @@ class Transaction:
         changes = Changes()
         contested = self.contested()
         if self.here and not contested and not self.view.shared_names and not self.shared_names:
-            for ino in self.appeared:  # an edit brought a removed name back: no request told the kernel
+            # An edit brought a removed name back, or an orphan got another mode: no reply said so.
+            for ino in self.appeared | self.orphaned:
                 for place in self._known(ino).shown:
                     changes.entries.add((place.parent, place.name))
                     changes.inode(place.parent)
@@ -496,35 +514,6 @@ def mark_of(names: Names) -> tuple[bool, int]:
         if len(items) > 1 and sum(item.kind == Kind.DIRECTORY for item in items) > 1
     )
     return True, shared
-
-
-def shown_links(state: State, inode: Inode) -> tuple[Shown, ...]:
-    """Where the links of a file show: the live ones or, where an edit beat the unlink, the name that was
-    removed last."""
-    live = [key for key, link in inode.links.items() if link.live()]
-    if live:
-        if not is_named(inode) and not surviving(state, inode):
-            return ()
-        return tuple(sorted(_shown(inode, key) for key in live))
-    if not inode.links or not any(link.placements for link in inode.links.values()):
-        return ()
-    left = surviving(state, inode)
-    if left and not has_seen(state, inode, left):
-        placed = [key for key, link in inode.links.items() if link.placements]
-        last = max(placed, key=lambda key: (_removed_at(inode, key), key))
-        return (_shown(inode, last),)
-    return ()
-
-
-def _removed_at(inode: Inode, key: LinkId) -> tuple[int, Dot]:
-    link = inode.links[key]
-    return max(link.removed_at(placement) for placement in link.placements)
-
-
-def _shown(inode: Inode, key: LinkId) -> Shown:
-    link = inode.links[key]
-    placement = link.where()
-    return Shown(key, placement.fact.parent, link.raw_name(placement), placement.fact.name)
 
 
 def merged_xattr(values: list[Stamped[Xattr]], new: Stamped[Xattr]) -> list[Stamped[Xattr]]:

@@ -37,9 +37,9 @@ from tests.locality import (
     written,
 )
 from tests.programs import MARK, Ledger, Programs, SymbolicPath, changed, tokens
-from tests.reference import CURRENT_RULES, View
+from tests.reference import CURRENT_RULES, Shown, View
 from tests.reference.gathered import Gathered
-from tests.walk import Found, walk
+from tests.walk import Found, orphans, walk
 from translation.filesystem import FileSystem
 from translation.fsck import check as fsck
 from translation.replica import Replica
@@ -233,9 +233,7 @@ class World:
         digests = {site.name: site.fs.digest() for site in self.cluster.sites}
         assert len(set(digests.values())) == 1, f"unequal digests: {digests}"
         shown = {t for each in expected.snapshot().values() for t in tokens(each.content)}
-        for ino in expected.orphans:
-            for head in expected.contents.surviving[ino]:
-                shown |= tokens(expected.contents.content(head))
+        shown |= {t for each in expected.orphaned().values() for t in tokens(each.content)}
         missing = self.ledger.missing_from(shown)
         assert not missing, f"acknowledged and lost: {missing}"
         self.trace.append(f"healed {min(digests.values())}")
@@ -256,8 +254,9 @@ def check_locality(step: Step, programs: Programs, want: Faces) -> None:
 
 
 def check_site(site: Site, expected: View) -> None:
-    found = walk(site.fs)
-    compare(site.name, found, expected)
+    found, orphaned = walk(site.fs), orphans(site.fs)
+    compare(site.name, found, expected.snapshot())
+    compare(site.name, orphaned, {name: of_owner(each) for name, each in expected.orphaned().items()})
     listed = {b"/" + conflict.path for conflict in site.fs.conflicts() if conflict.kind != "move"}
     shown = {path for path, each in expected.snapshot().items() if each.conflict}
     assert listed == shown, f"{site.name} lists as conflicts {listed - shown} and not {shown - listed}"
@@ -266,12 +265,18 @@ def check_site(site: Site, expected: View) -> None:
     again = FileSystem(Replica(site.store.crashed(len(site.store.unsynced)), site.wall_ns))
     assert again.digest() == site.fs.digest(), f"{site.name} shows something else when reopened"
     assert walk(again) == found, f"{site.name} shows something else when reopened"
+    assert orphans(again) == orphaned, f"{site.name} has other orphans when reopened"
 
 
-def compare(name: str, found: dict[bytes, Found], expected: View) -> None:
+def of_owner(shown: Shown) -> Shown:
+    """An orphan is its owner's: nothing protects it any more from others."""
+    return shown._replace(mode=shown.mode & 0o7700)
+
+
+def compare(name: str, found: dict[bytes, Found], expected: dict[bytes, Shown]) -> None:
     want = {
         path: (each.kind, each.ino, each.mode, each.uid, each.gid, each.content)
-        for path, each in expected.snapshot().items()
+        for path, each in expected.items()
     }
     got = {path: face(each) for path, each in found.items()}
     wrong = [

@@ -69,6 +69,17 @@ def look(fs: FileSystem, parent: Ino, name: bytes, *, reads: bool) -> Found:
     return found
 
 
+def orphans(fs: FileSystem) -> dict[bytes, Found]:
+    """Return what is listed of files without a name."""
+    found: dict[bytes, Found] = {}
+    for entry in fs.listing.orphans():
+        attributes = fs.getattr(entry.ino)
+        assert entry.name not in found, entry
+        assert attributes.nlink == 1, entry
+        found[entry.name] = Found(attributes, content(fs, attributes))
+    return found
+
+
 def content(fs: FileSystem, attributes: Attributes) -> bytes | None:
     if stat.S_ISLNK(attributes.mode):
         return fs.readlink(attributes.ino)

@@ -16,6 +16,7 @@ from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_on_branch, kin, owner
 from crdt.view import shown_xattr
+from crdt.visible import is_orphan
 from translation.content import Content
 from translation.intent import Intents, posix_error
 from translation.replica import Replica
@@ -30,6 +31,7 @@ TYPE_BITS = {
     Kind.BLOCK: stat.S_IFBLK,
 }
 
+OF_OWNER = 0o7700  # the bits of a mode that give nothing to others
 XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65_536
 XATTR_LIST_MAX = 65_536
@@ -119,9 +121,12 @@ class AttributeRequests(Intents):
             if by_hand is not None:
                 mtime_ns = by_hand.fact.value
         nlink = len(inode.shown) if target.top is None else int(target.shows)
+        bits = inode.mode
+        if is_orphan(self.state, inode):  # its name is in `.elmer`, outside of all that protected it
+            nlink, bits = 1, bits & OF_OWNER
         return Attributes(
             ino,
-            TYPE_BITS[Kind(birth.kind)] | inode.mode,
+            TYPE_BITS[Kind(birth.kind)] | bits,
             nlink,
             inode.uid,
             inode.gid,

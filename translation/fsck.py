@@ -25,7 +25,8 @@ from crdt.rows import Counts, Head, Inode, Item, Row, Shown, Stamped, decode_ino
 from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
 from crdt.store import Store
 from crdt.versions import first_version
-from crdt.view import mark_of, shown_links
+from crdt.view import mark_of
+from crdt.visible import is_orphan, orphan_key, orphans, visible
 from translation.replica import CLOCK_KEY, Replica
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Check:
     def run(self) -> Iterator[Finding]:
         yield from self._directories()
         yield from self._inodes()
+        yield from self._orphans()
         yield from self._names()
         yield from self._counts()
         yield from self._arrivals()
@@ -149,13 +151,22 @@ class Check:
         if not inode.heads and not inode.splits:
             yield Finding(shown_key(key), "the file has no head")
             return
-        if shown_links(self.state, inode) != inode.shown:
+        links, orphaned = visible(self.state, inode)
+        if links != inode.shown:
             yield Finding(shown_key(key), "its links show elsewhere than its facts say")
+        if orphaned != is_orphan(self.state, inode):
+            yield Finding(shown_key(key), f"it is {'not ' if orphaned else ''}listed as an orphan")
         extra = len(branches(self.state, inode)) if len(inode.heads) > 1 and inode.shown else 0
         if extra != inode.branches:
             yield Finding(shown_key(key), f"{inode.branches} branches are counted, {extra} show")
         for head in inode.heads:
             yield from self._head(key, inode, head)
+
+    def _orphans(self) -> Iterator[Finding]:
+        for ino in orphans(self.state):
+            inode = self.state.inode(ino)
+            if inode is None or inode.is_directory or inode.shown:
+                yield Finding(shown_key(orphan_key(ino)), "what is listed as an orphan is none")
 
     def _head(self, key: bytes, inode: Inode, head: Head) -> Iterator[Finding]:
         stored = self.state.version(head.ref)
@@ -165,7 +176,7 @@ class Check:
             return
         if (stored.fact.size, stored.dot) != (head.size, head.dot):
             yield Finding(shown_key(key), f"the head {head.ref} is not as its version says")
-        if not head.map or not inode.shown:
+        if not head.map or not (inode.shown or is_orphan(self.state, inode)):
             return
         owner = inode.ino
         for index, block_hash in BlockMap(self.state, head.map_ino, head.map).items():

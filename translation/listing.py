@@ -15,7 +15,9 @@ from crdt.codec import pack
 from crdt.facts import ROOT, Ino, Kind
 from crdt.moves import skipped
 from crdt.names import Entry
+from crdt.orphans import orphan_entries
 from crdt.rows import Inode, policy_of
+from crdt.visible import orphans
 from translation.attributes import AttributeRequests
 from translation.intent import Intents
 from translation.replica import Replica
@@ -40,11 +42,18 @@ class Listing(Intents):
     def digest(self) -> str:
         """Return 64 hex digits that are equal on replicas which show the same tree: names, kinds, inode
         numbers, permissions, owners, contents, targets of links, devices, extended attributes and merge
-        policies."""
+        policies; and the same orphans."""
         total = blake2b(digest_size=32)
         for path, entry in self.walk():
             total.update(pack((path, *self._shown(entry))))
+        for entry in self.orphans():
+            total.update(pack((b"/" + entry.name, *self._shown(entry))))
         return total.hexdigest()
+
+    def orphans(self) -> Iterator[Entry]:
+        """Yield what is to be seen of files without a name (crdt.orphans), by inode."""
+        for ino in orphans(self.state):
+            yield from orphan_entries(self.state, self.inode(ino))
 
     def walk(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield all that shows with its path, a directory's entries in the order of their names."""

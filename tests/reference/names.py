@@ -10,7 +10,7 @@ file, is a *conflict entry* with a name of its own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import NamedTuple
@@ -307,17 +307,22 @@ class View:
         found = []
         for ino, places in homes.items():
             _, _, home = min(places, key=lambda place: place[:2])
-            groups = self.contents.shown[ino]
-            used = set(self.contents.path[groups[0][0]])
-            for heads in groups[1:]:
-                path = self.contents.path[heads[0]]
-                top = next(ref for ref in path if ref not in used)
-                used.update(path)
+            for heads, top in self._further_branches(ino):
                 tag = self.contents.versions[top].stamp.dot
                 entry = Entry(branch_ino(top), home.kind, home.raw, home.directory, tag)
                 entry.heads, entry.owner, entry.top = heads, ino, top
                 found.append(entry)
         return found
+
+    def _further_branches(self, ino: Ino) -> Iterator[tuple[Heads, Ref]]:
+        """Those that do not show as the file itself, each with its first version."""
+        groups = self.contents.shown[ino]
+        used = set(self.contents.path[groups[0][0]])
+        for heads in groups[1:]:
+            path = self.contents.path[heads[0]]
+            top = next(ref for ref in path if ref not in used)
+            used.update(path)
+            yield heads, top
 
     # -- what a program sees ---------------------------------------------------------------------
 
@@ -331,6 +336,21 @@ class View:
                 found[path] = self._shown(entry)
                 if entry.members:
                     todo.append((entry.ino, path))
+        return found
+
+    def orphaned(self) -> dict[bytes, Shown]:
+        """What is listed of the orphans: each branch by the last name of the file and a number."""
+        found: dict[bytes, Shown] = {}
+        for ino in self.orphans:
+            names = [link for link in self.places.where if self.facts.links[link].ino == ino]
+            last = self._raw_name(max(names, key=lambda link: (self.places.removed_at[link], link)))
+            kind = self.facts.inodes[ino].birth.kind
+            branches = [(ino, self.contents.shown[ino][0])]
+            branches += [(branch_ino(top), heads) for heads, top in self._further_branches(ino)]
+            for number, heads in branches:
+                name = name_with_mark(last, f".orphan-{number}")
+                entry = Entry(number, kind, name, ROOT, Dot(0), name, heads=heads, owner=ino)
+                found[name] = self._shown(entry)
         return found
 
     def _shown(self, entry: Entry) -> Shown:
@@ -353,13 +373,16 @@ class View:
 
 
 def conflict_name(raw: bytes, replica: str, counter: int, attempt: int) -> bytes:
-    """`stem.conflict-REPLICA-ID.ext`; what is too long for an extension is none."""
+    again = f"-{attempt}" if attempt > 1 else ""
+    return name_with_mark(raw, f".conflict-{replica}-{crockford(counter)}{again}")
+
+
+def name_with_mark(raw: bytes, mark: str) -> bytes:
+    """`stem.MARK.ext`; what is too long for an extension is none."""
     dot = raw.rfind(b".")
     has_extension = dot > 0 and len(raw) - dot <= EXTENSION_MAX
     stem, extension = (raw[:dot], raw[dot:]) if has_extension else (raw, b"")
-    again = f"-{attempt}" if attempt > 1 else ""
-    mark = f".conflict-{replica}-{crockford(counter)}{again}".encode()
-    return stem[: NAME_MAX - len(mark) - len(extension)] + mark + extension
+    return stem[: NAME_MAX - len(mark) - len(extension)] + mark.encode() + extension
 
 
 def crockford(number: int) -> str:

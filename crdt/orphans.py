@@ -1,0 +1,53 @@
+"""What there is to see of an orphan (crdt.visible): its content, or several where it has a conflict.
+
+An orphan has no name.  It is listed as `stem.orphan-INO.ext`, made of the name that was removed last and of
+its inode number, so the same on every replica.  Each further branch is listed beside it, with the number that
+it would have as a conflict entry.  So everybody who removes one has seen it, and it alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from crdt.absorption import shown_heads
+from crdt.causality import Dot
+from crdt.facts import Ino
+from crdt.names import Entry, branch_ino, branches, with_mark
+from crdt.rows import Inode
+from crdt.state import State
+from crdt.versions import step_of
+from crdt.visible import removed_last
+
+ORPHANS = Ino(4)  # the directory in which they are listed: a number of replica 0, which there is not
+MARK = re.compile(rb"\.orphan-(\d{1,20})")
+
+
+def orphan_name(raw: bytes, ino: int) -> bytes:
+    return with_mark(raw, b".orphan-%d" % ino)
+
+
+def possible_inos(name: bytes) -> Iterator[Ino]:
+    """Yield the numbers of orphans that may have this name."""
+    for number in MARK.findall(name):
+        if int(number) < 1 << 64:
+            yield Ino(int(number))
+
+
+def orphan_entries(state: State, inode: Inode) -> list[Entry]:
+    """Return an orphan as entries: what would show as the file, then each further branch."""
+    last = removed_last(inode)
+    heads = shown_heads(state, inode)
+
+    def entry(ino: Ino) -> Entry:
+        name = orphan_name(last.name, ino)
+        return Entry(int(inode.birth.kind), ino, name, name, ORPHANS, Dot(0), owner=inode.ino)
+
+    main = entry(inode.ino)
+    main.link, main.heads = last.link, (heads[0].ref,)
+    found = [main]
+    for head, top in branches(state, inode) if len(heads) > 1 else ():
+        beside = entry(branch_ino(top))
+        beside.heads, beside.top, beside.tag = (head.ref,), top, step_of(state, top).stamp.dot
+        found.append(beside)
+    return found
