@@ -19,7 +19,7 @@ A row of the log, under (hlc, dot, directory): the move, the key of the move tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import NamedTuple, cast
 
 from crdt.codec import pack, unpack
@@ -28,8 +28,15 @@ from crdt.rows import Inode, Row, Stamped, stamped_of, stamped_row
 from crdt.state import State
 
 MoveKey = tuple[int, int]  # hlc and dot of a move
+LoggedRow = tuple[Row, MoveKey | None, bool]  # of the log, as it is packed
+Outcome = tuple[MoveKey | None, bool]
+Step = tuple[bytes, Row, Outcome | None]  # of a replay: key, move, and what the log says came of it
 
 LOG_START, LOG_END = b"G", b"H"
+COMMIT_SIZE = 17  # of the part of a key that says which commit it is
+DOT, HLC, INO, PARENT, NAME = 0, 1, 4, 6, 7  # where the row of a stamped placement has them
+MET = Ino(-1)  # no number of an inode
+DEPTH_MAX = 1 << 24  # of a tree: what is deeper is a cycle
 
 
 class Logged(NamedTuple):
@@ -39,7 +46,11 @@ class Logged(NamedTuple):
 
 
 def log_key(move: Stamped[Placement]) -> bytes:
-    return b"G" + b"".join(part.to_bytes(8, "big") for part in (move.hlc, move.dot, move.fact.ino))
+    return _row_key(move.hlc, move.dot, move.fact.ino)
+
+
+def _row_key(hlc: int, dot: int, ino: int) -> bytes:
+    return LOG_START + hlc.to_bytes(8, "big") + dot.to_bytes(8, "big") + ino.to_bytes(8, "big")
 
 
 def encode_logged(logged: Logged) -> bytes:
@@ -52,104 +63,134 @@ def decode_logged(data: bytes) -> Logged:
 
 
 class Replay:
-    """One batch of moves on its way into the log."""
+    """One batch of moves on its way into the log.
+
+    Of the part of the log that is replayed nothing is kept but, for each directory in it, the move that is
+    in effect: memory is bounded by the directories that moved, not by their moves.  Moves are rows here,
+    as they lie in the log: to make each a fact would be most of the cost.
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.placed: dict[Ino, Stamped[Placement] | None] = {}  # None: where it was created
-        self.before: dict[Ino, Stamped[Placement] | None] = {}  # as it was when the batch began
-        self.known: dict[tuple[int, int, Ino], Stamped[Placement]] = {}
+        self.current: dict[Ino, MoveKey | None] = {}  # the move in effect by now; None: the creation
+        self.parents: dict[Ino, Ino] = {}  # where that move put it, as far as somebody asked
+        self.before: dict[Ino, MoveKey | None] = {}  # what was in effect before the batch
 
-    def run(self, new: Iterable[Stamped[Placement]]) -> set[Ino]:
-        """Merge these moves; return the directories that stand elsewhere now."""
-        moves = sorted({log_key(move): move for move in new}.items())
+    def run(self, new: Iterable[Stamped[Placement]]) -> dict[Ino, Stamped[Placement]]:
+        """Merge these moves; return the directories that stand elsewhere now, and where."""
+        moves = sorted((log_key(move), stamped_row(move)) for move in new)
         if not moves:
-            return set()
-        undone = list(self._undo(moves[0][0]))
-        for key, move in moves:
-            self.known[move.hlc, move.dot, move.fact.ino] = move
-            assert self.state.get(key) is None, f"the move {move.dot} is merged twice"
-        for logged in undone:
-            self.known[logged.move.hlc, logged.move.dot, logged.move.fact.ino] = logged.move
-        was = {log_key(logged.move): logged for logged in undone}
-        self._redo([move for _, move in moves] + [logged.move for logged in undone], was)
-        return {ino for ino, move in self.placed.items() if move != self.before[ino]}
+            return {}
+        first = moves[0][0]
+        steps = self._merged(moves, first) if self._undo(first) else ((*move, None) for move in moves)
+        for group in _groups(steps):
+            self._redo(group)
+        return {ino: self._place(ino) for ino, key in self.current.items() if key != self.before[ino]}
 
-    def place(self, ino: Ino) -> Stamped[Placement]:
-        """Where a directory stands after the batch."""
-        inode = self.state.inode(ino)
-        assert inode is not None
-        assert inode.created is not None, ino
-        return self.placed[ino] or inode.created
+    def _undo(self, first: bytes) -> bool:
+        """Take back the effects of the moves from this key on; return whether there are any."""
+        for _, data in self.state.store.scan(first, LOG_END):
+            move, old, took = cast(LoggedRow, unpack(data))
+            ino = move[INO]
+            if ino not in self.current:
+                self.current[ino] = self.before[ino] = old
+            if took:
+                self.before[ino] = (move[HLC], move[DOT])
+        return bool(self.current)
 
-    def _undo(self, first: bytes) -> Iterator[Logged]:
-        """Yield the moves from this key on, newest first, having taken their effects back."""
-        for key, data in self.state.store.scan(first, LOG_END, reverse=True):
-            assert key != first, "a move is merged twice"
-            logged = decode_logged(data)
-            if logged.took:
-                self._put(logged.move.fact.ino, self._at(logged.move.fact.ino, logged.old))
-            yield logged
+    def _merged(self, new: list[tuple[bytes, Row]], first: bytes) -> Iterator[Step]:
+        """Yield the new moves and those of the log from `first` on, in order of their keys."""
+        coming = iter(new)
+        next_key, next_move = next(coming)
+        for key, data in self.state.store.scan(first, LOG_END):
+            while next_key <= key:
+                assert next_key != key, "a move is merged twice"
+                yield next_key, next_move, None
+                next_key, next_move = next(coming, (LOG_END, ()))
+            move, old, took = cast(LoggedRow, unpack(data))
+            yield key, move, (old, took)
+        while next_move:
+            yield next_key, next_move, None
+            next_key, next_move = next(coming, (LOG_END, ()))
 
-    def _at(self, ino: Ino, key: MoveKey | None) -> Stamped[Placement] | None:
-        if key is None:
-            return None
-        found = self.known.get((*key, ino))
-        if found is None:
-            row = b"G" + b"".join(part.to_bytes(8, "big") for part in (*key, ino))
-            data = self.state.get(row)
-            assert data is not None, f"the log lacks a move of {ino}"
-            found = self.known[(*key, ino)] = decode_logged(data).move
-        return found
+    def _redo(self, group: list[Step]) -> None:
+        """Do the moves of one commit to one name, all or none."""
+        takes = not self._is_within(group[0][1][PARENT], [move[INO] for _, move, _ in group])
+        for key, move, logged in group:
+            ino = move[INO]
+            old = self.current[ino] if ino in self.current else self._standing(ino)
+            if logged != (old, takes):
+                self.state.put(key, pack((move, old, takes)))
+            if takes:
+                self.current[ino] = (move[HLC], move[DOT])
+                self.parents[ino] = move[PARENT]
 
-    def _put(self, ino: Ino, move: Stamped[Placement] | None) -> None:
-        if ino not in self.before:
-            self.before[ino] = self._current(ino)
-        self.placed[ino] = move
-
-    def _current(self, ino: Ino) -> Stamped[Placement] | None:
-        """The move that put it where it stands, None for its creation."""
-        if ino in self.placed:
-            return self.placed[ino]
+    def _standing(self, ino: Ino) -> MoveKey | None:
+        """Return the move in effect of a directory that is not in this part of the log."""
         inode = self.state.inode(ino)
         assert inode is not None, ino
-        return inode.at if inode.at != inode.created else None
+        assert inode.at is not None, ino
+        at = None if inode.at == inode.created else (inode.at.hlc, inode.at.dot)
+        self.current[ino] = self.before[ino] = at
+        return at
 
-    def _redo(self, moves: list[Stamped[Placement]], was: dict[bytes, Logged]) -> None:
-        def together(move: Stamped[Placement]) -> tuple[int, int, Ino, bytes]:
-            return (move.hlc, move.dot, move.fact.parent, move.fact.name)
-
-        moves.sort(key=lambda move: (together(move), move.fact.ino))
-        for _, group in groupby(moves, together):
-            members = list(group)
-            takes = not self._is_within(members[0].fact.parent, {m.fact.ino for m in members})
-            for move in members:
-                old = self._current(move.fact.ino)
-                logged = Logged(move, None if old is None else (old.hlc, old.dot), takes)
-                key = log_key(move)
-                if was.get(key) != logged:
-                    self.state.put(key, encode_logged(logged))
-                if takes:
-                    self._put(move.fact.ino, move)
-
-    def _is_within(self, directory: Ino, members: set[Ino]) -> bool:
+    def _is_within(self, directory: Ino, members: list[Ino]) -> bool:
         """Is it one of these, or inside one, at this point of the replay?"""
-        seen: set[Ino] = set()
-        while directory != ROOT:
-            if directory in members:
-                return True
-            assert directory not in seen, f"there is a cycle above {directory}"
-            seen.add(directory)
-            directory = self._parent(directory)
-        return False
+        parents = self.parents
+        were = [(ino, parents.get(ino)) for ino in members]
+        for ino in members:
+            parents[ino] = MET  # so that each step up is one look-up and one comparison
+        at = directory
+        for _ in repeat(None, DEPTH_MAX):
+            if at <= ROOT:
+                break
+            at = parents[at] if at in parents else self._parent(at)
+        for ino, parent in were:
+            if parent is None:
+                del parents[ino]
+            else:
+                parents[ino] = parent
+        assert at <= ROOT, f"there is a cycle above {directory}"
+        return at == MET
 
     def _parent(self, directory: Ino) -> Ino:
-        if directory in self.placed:
-            return self.place(directory).fact.parent
-        inode = self.state.inode(directory)
-        if inode is None or inode.at is None:
-            return ROOT
-        return inode.at.fact.parent
+        """Where it stands at this point of the replay, not having been moved in it yet."""
+        found = ROOT
+        if directory in self.current:
+            found = self._place(directory).fact.parent
+        else:
+            inode = self.state.inode(directory)
+            if inode is not None and inode.at is not None:
+                found = inode.at.fact.parent
+        self.parents[directory] = found
+        return found
+
+    def _place(self, ino: Ino) -> Stamped[Placement]:
+        """Where the move put it that is in effect at this point."""
+        key = self.current[ino]
+        if key is None:
+            inode = self.state.inode(ino)
+            assert inode is not None, ino
+            assert inode.created is not None, ino
+            return inode.created
+        data = self.state.get(_row_key(*key, ino))
+        assert data is not None, f"the log lacks a move of {ino}"
+        return decode_logged(data).move
+
+
+def _groups(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Put together what one commit moved to one name."""
+    for _, commit in groupby(steps, lambda step: step[0][:COMMIT_SIZE]):
+        moves = list(commit)
+        if len(moves) == 1:
+            yield moves
+        else:
+            moves.sort(key=_target)
+            yield from (list(group) for _, group in groupby(moves, _target))
+
+
+def _target(step: Step) -> tuple[Ino, bytes]:
+    return step[1][PARENT], step[1][NAME]
 
 
 def is_inside(state: State, directory: Ino, ancestors: set[Ino]) -> bool:

@@ -266,9 +266,8 @@ class Transaction:
     def finish(self) -> None:
         """Bring the rows of the view up to date."""
         if self.moves:
-            replay = Replay(self.state)
-            for ino in replay.run(self.moves):
-                self.state.edit(ino).at = replay.place(ino)
+            for ino, place in Replay(self.state).run(self.moves).items():
+                self.state.edit(ino).at = place
                 self.directories.add(ino)
             self.tree_changed = True
         for ino in self.heads.touched:

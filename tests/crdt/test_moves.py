@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crdt.causality import Dot, ReplicaId, make_dot
 from crdt.facts import ROOT, Birth, Commit, Ino, Kind, LinkId, Placement
-from crdt.moves import is_inside, skipped
+from crdt.moves import LOG_END, LOG_START, decode_logged, is_inside, skipped
 from crdt.names import View
 from crdt.rows import Inode, Stamped
 from crdt.state import State
@@ -89,6 +89,18 @@ def test_the_tree_is_that_of_a_replay_in_stamp_order(data, commits, sizes):
     where, not_done = replayed(commits)
     assert positions(state) == where
     assert {(move.dot, move.fact.ino) for move in skipped(state)} == not_done
+
+
+@given(st.data(), moves(), st.lists(st.integers(1, 4), max_size=4))
+def test_the_log_says_of_each_move_what_it_does_in_stamp_order(data, commits, sizes):
+    """Whether it took effect, and what was in effect before it: of that the next replay begins."""
+    arrived = data.draw(st.permutations(commits))
+    in_order = sorted(commits, key=lambda commit: commit.stamp)
+    assert log_of(merge([CREATIONS, *cut(arrived, sizes)])) == log_of(merge([CREATIONS, *cut(in_order, [])]))
+
+
+def log_of(state):
+    return {key: decode_logged(row) for key, row in state.scan(LOG_START, LOG_END)}
 
 
 @given(st.data(), moves())
