@@ -205,11 +205,3 @@ def is_inside(state: State, directory: Ino, ancestors: set[Ino]) -> bool:
             return False
         directory = inode.at.fact.parent
     return directory in ancestors
-
-
-def skipped(state: State) -> Iterator[Stamped[Placement]]:
-    """Yield the moves that did not take effect because they would have made a cycle."""
-    for _, data in state.store.scan(LOG_START, LOG_END):
-        logged = decode_logged(data)
-        if not logged.took:
-            yield logged.move

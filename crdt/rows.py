@@ -194,6 +194,7 @@ class Inode:
     at: Stamped[Placement] | None = None  # of a directory: what the replay of moves gives
     shown: tuple[Shown, ...] = ()
     branches: int = 0  # conflict entries beside it
+    has_records: bool = False  # of what was overruled (crdt.records); so it has a row `R`
 
     def copy(self) -> Inode:
         return Inode(
@@ -210,6 +211,7 @@ class Inode:
             self.at,
             self.shown,
             self.branches,
+            self.has_records,
         )
 
     # -- what its facts say ----------------------------------------------------------------------
@@ -400,15 +402,15 @@ def encode_inode(inode: Inode) -> bytes:
             None if inode.at is None else stamped_row(inode.at),
             inode.shown,
             inode.branches,
+            inode.has_records,
         )
     )
 
 
 def decode_inode(ino: Ino, data: bytes) -> Inode:
     row = cast(Row, unpack(data))
-    (births, registers, links, heads, settled, splits, related, xattr_count, created, at, shown, branches) = (
-        row
-    )
+    births, registers, links, heads, settled, splits, related, xattr_count, created, at, shown, *rest = row
+    branches, has_records = rest
     return Inode(
         ino,
         stamped_list(births),
@@ -426,6 +428,7 @@ def decode_inode(ino: Ino, data: bytes) -> Inode:
         None if at is None else stamped_of(at),
         tuple([Shown(*item) for item in shown]),
         branches,
+        has_records,
     )
 
 

@@ -7,7 +7,8 @@ brings what the view keeps in rows up to date, for what was touched and nothing 
 - how much each directory shows (`C`): so emptiness and nlink are never a scan, and a removed directory
   appears again when something visible is inside,
 - which names need the rules of conflicts (`Q`), and which derived inode numbers are which branch (`E`),
-- which files are orphans (`U`, crdt.visible).
+- which files are orphans (`U`, crdt.visible),
+- which inodes have records of what was overruled (`R`, crdt.records).
 
 Everything else of the view is worked out when it is read (crdt.names, crdt.versions).  The cost is O(1)
 rows for each fact; a move of a directory touches one link, however much is below it.
@@ -45,6 +46,7 @@ from crdt.heads import Heads
 from crdt.moves import Replay, log_key
 from crdt.names import MARK, View, branch_ino, branches, names_row_key
 from crdt.plausible import check
+from crdt.records import record_key, records_of
 from crdt.rows import (
     Head,
     Inode,
@@ -275,6 +277,7 @@ class Transaction:
         for ino in sorted(self.files):
             self._show_file(self._known(ino))
         self._show_directories()
+        self._note_records()
         self.heads.want_blocks(self.appeared)
 
     def done(self) -> None:
@@ -348,6 +351,15 @@ class Transaction:
                 self._set_item(new, None, Item(LinkId(ino), ino, Kind.DIRECTORY))
             self.state.edit(ino).shown = shown
             todo |= {s.parent for s in (*was, *shown) if s.parent != ROOT}
+
+    def _note_records(self) -> None:
+        """Note which of the inodes that were touched have records of what was overruled."""
+        for ino in self.files | self.directories:
+            inode = self._known(ino)
+            has_records = bool(records_of(inode))
+            if has_records != inode.has_records:
+                self.state.edit(ino).has_records = has_records
+                self.state.put(record_key(ino), b"" if has_records else None)
 
     def _item(self, ino: Ino, place: Shown) -> Item | None:
         names = self.state.names(place.parent, hash_of_name(place.name))

@@ -14,7 +14,7 @@ from rich.console import Console
 from elmer import config as configuration
 from elmer.ask import ask
 from elmer.cli import console, json_option, say, target_argument
-from elmer.cli_tables import ago, amount, conflicts_table, peers_table, size
+from elmer.cli_tables import ago, amount, conflicts_table, peers_table, records_table, size
 from elmer.directory import StoreDirectory, find_holder, held
 from elmer.exits import ExitStatus
 from elmer.target import resolve, resolve_store
@@ -76,6 +76,7 @@ def _status_lines(said: dict[str, Any]) -> list[str]:
         f"members    {', '.join(member['name'] for member in said['members'])}",
         f"facts      {said['facts']} commits",
         f"conflicts  {said['conflicts']}",
+        f"overruled  {said['records']}",
     ]
     if daemon is None:
         lines.append("daemon     none is running")
@@ -127,15 +128,15 @@ def digest(target: str, *, as_json: bool) -> None:
 @target_argument
 @json_option
 def conflicts(target: str, *, as_json: bool) -> None:
-    """List what was changed on two sites at once.
+    """List what was changed on two sites at once, and could not be made one.
 
-    It is what could not be made one.
+    First the conflict entries. Kinds: "content", another version of the file that it competes with;
+    "name", another file of that name. An entry is an ordinary file. Remove it to keep what it competes
+    with, rename it over that to keep the entry, or rename it elsewhere to keep both.
 
-    Kinds: "content", another version of the file that it competes with; "name", another file of
-    that name; "move", a directory's move that was skipped, since it would have made a cycle.
-
-    A conflict entry is an ordinary file. Remove it to keep what it competes with, rename it over
-    that to keep the entry, or rename it elsewhere to keep both.
+    Then the records of what was overruled. Kinds: "move", a directory's move that was skipped, since it
+    would have made a cycle; "rename", a name that another one beat; "rmdir", a removed directory that
+    stays for what is inside; "unlink", a removed file that stays for an edit.
 
     \b
     Example:
@@ -150,10 +151,13 @@ def conflicts(target: str, *, as_json: bool) -> None:
         said = _at_rest(directory, "conflicts", describe.conflicts)
     if as_json:
         say(said, "", as_json=True)
-    elif not said["conflicts"]:
+        return
+    if not said["conflicts"] and not said["records"]:
         click.echo("no conflicts")
-    else:
+    if said["conflicts"]:
         console().print(conflicts_table(said["conflicts"]))
+    if said["records"]:
+        console().print(records_table(said["records"]))
 
 
 @click.command()

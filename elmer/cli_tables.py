@@ -96,6 +96,29 @@ def conflicts_table(listed: list[dict[str, Any]]) -> Table:
     return table
 
 
+def records_table(listed: list[dict[str, Any]]) -> Table:
+    table = _table(("record", "path", "overruled", "by", "when"))
+    for record in listed:
+        overruled = record["overruled"]
+        table.add_row(
+            *map(
+                _text,
+                (
+                    record["id"],
+                    record["path"],
+                    _what_was_done(overruled),
+                    _what_was_done(record["by"]),
+                    moment(overruled["wall_ns"] / NS_PER_S),
+                ),
+            )
+        )
+    return table
+
+
+def _what_was_done(side: dict[str, Any]) -> str:
+    return f"{side['replica']} {side['did']} {side['path']}"
+
+
 def _table(titles: tuple[str, ...]) -> Table:
     table = Table(box=None, pad_edge=False)
     for title in titles:

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from elmer import demo_tree as trees
+from elmer.cli_tables import records_table
 from elmer.demo_cases import CASES, Facts, Verdict, untouched
 from elmer.demo_sites import DemoFailedError, Sites, Stop, StoppedError
 
@@ -214,15 +215,17 @@ class _Story(threading.Thread):
 
     def account(self, manifest: Mapping[str, str], seen: Mapping[str, trees.Seen]) -> bool:
         """Print the conflicts and what became of each case; return whether all is as documented."""
-        conflicts = self.sites.report("conflicts", self.sites.all[0].mountpoint)["conflicts"]
-        self.step("What is in conflict (elmer conflicts)")
+        report = self.sites.report("conflicts", self.sites.all[0].mountpoint)
+        conflicts, records = report["conflicts"], report["records"]
+        self.step("What is in conflict, and what was overruled (elmer conflicts)")
         self.console.print(_table_of(conflicts))
+        self.console.print(records_table(records))
         inside = {
             name.removeprefix(f"{COPIED}/"): entry
             for name, entry in seen.items()
             if name.startswith(f"{COPIED}/")
         }
-        facts = Facts(self.tree("a"), inside, manifest, conflicts, self.in_order)
+        facts = Facts(self.tree("a"), inside, manifest, conflicts, records, self.in_order)
         self.step("What became of each")
         verdicts = [(case.title, case.judge(facts)) for case in CASES]
         verdicts.append(("all other files", untouched(facts)))
@@ -251,14 +254,12 @@ def _judge_list(facts: Facts) -> Verdict:
     """The list names what stands beside the files, no more and no less."""
     kinds = sorted(conflict["kind"] for conflict in facts.conflicts)
     listed = {
-        conflict["path"].lstrip("/").removeprefix(f"{COPIED}/")
-        for conflict in facts.conflicts
-        if conflict["kind"] != "move"
+        conflict["path"].lstrip("/").removeprefix(f"{COPIED}/") for conflict in facts.conflicts
     }
     shown = {name for name in facts.seen if ".conflict-" in name}
     return Verdict(
-        kinds == ["content", "move", "name", "name"] and listed == shown,
-        f"{len(facts.conflicts)} entries; {len(listed)} are files of the mount",
+        kinds == ["content", "name", "name"] and listed == shown and len(facts.records) == 2,
+        f"{len(listed)} entries, which are files of the mount, and {len(facts.records)} records",
     )
 
 

@@ -33,6 +33,7 @@ class Facts(NamedTuple):
     seen: Mapping[str, Seen]
     manifest: Mapping[str, str]  # SHA-256 of what was copied
     conflicts: Sequence[Mapping[str, Any]]
+    records: Sequence[Mapping[str, Any]]
     in_order: bool  # the wall clock did not run backwards during the acts
 
 
@@ -138,7 +139,7 @@ def _judge_moves(facts: Facts) -> Verdict:
         **_below(facts.manifest, inner, f"{outer}/{inner}"),
     }
     complete = all(name in facts.seen and facts.seen[name].content == sha256 for name, sha256 in here.items())
-    reported = [conflict for conflict in facts.conflicts if conflict["kind"] == "move"]
+    reported = [record for record in facts.records if record["kind"] == "move"]
     moved_here = not (facts.tree / inner).exists()
     return Verdict(
         complete and moved_here and len(reported) == 1 and (outer == RIGHT or not facts.in_order),
@@ -160,7 +161,11 @@ def _judge_removal(facts: Facts) -> Verdict:
     if not path.exists():
         return _wrong(f"{REMOVED} is gone, and the edit with it")
     kept = path.read_bytes().endswith(b"# edited at b\n") and not entries_beside(facts.tree, REMOVED)
-    return Verdict(kept, f"{REMOVED} stays, with the edit of b: the removal had not seen it")
+    reported = [record["path"].endswith(REMOVED) for record in facts.records if record["kind"] == "unlink"]
+    return Verdict(
+        kept and reported == [True],
+        f"{REMOVED} stays, with the edit of b: the removal had not seen it, and is reported",
+    )
 
 
 def _judge_new_names(facts: Facts) -> Verdict:

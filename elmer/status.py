@@ -16,6 +16,7 @@ from translation.attributes import AttributeRequests
 from translation.content import Content
 from translation.filesystem import ContentBase
 from translation.listing import Listing
+from translation.records import Side
 from translation.replica import Replica
 
 T = TypeVar("T", int, float)
@@ -40,6 +41,7 @@ def replica_status(listing: Listing) -> dict[str, Any]:
         "volume": replica.volume.volume_id.hex(),
         "facts": replica.facts_count(),
         "conflicts": listing.conflict_count(),
+        "records": len(listing.records()),
         # Stamps follow the fastest clock among the replicas; behind it this clock is slow.
         "clock": {"ahead_ms": max(0, ahead_ms)},
         "members": [
@@ -146,5 +148,25 @@ def conflicts(listing: Listing) -> dict[str, Any]:
                 "ino": conflict.ino,
             }
             for conflict in listing.conflicts()
-        ]
+        ],
+        "records": [
+            {
+                "id": record.id,
+                "kind": record.kind,
+                "path": os.fsdecode(record.path),
+                "overruled": _side(record.overruled),
+                "by": _side(record.by),
+                "ino": record.ino,
+            }
+            for record in listing.records()
+        ],
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "replica": side.replica,
+        "did": side.did,
+        "path": os.fsdecode(side.path),
+        "wall_ns": side.wall_ns,
     }

@@ -39,6 +39,7 @@ from tests.locality import (
 from tests.programs import MARK, Ledger, Programs, SymbolicPath, changed, tokens
 from tests.reference import CURRENT_RULES, Shown, View
 from tests.reference.gathered import Gathered
+from tests.reference.records import records
 from tests.walk import Found, orphans, walk
 from translation.filesystem import FileSystem
 from translation.fsck import check as fsck
@@ -257,15 +258,22 @@ def check_site(site: Site, expected: View) -> None:
     found, orphaned = walk(site.fs), orphans(site.fs)
     compare(site.name, found, expected.snapshot())
     compare(site.name, orphaned, {name: of_owner(each) for name, each in expected.orphaned().items()})
-    listed = {b"/" + conflict.path for conflict in site.fs.conflicts() if conflict.kind != "move"}
+    listed = {b"/" + conflict.path for conflict in site.fs.conflicts()}
     shown = {path for path, each in expected.snapshot().items() if each.conflict}
     assert listed == shown, f"{site.name} lists as conflicts {listed - shown} and not {shown - listed}"
+    check_records(site, expected)
     findings = [f"{finding.key}: {finding.problem}" for finding in fsck(site.store)]
     assert not findings, f"fsck of {site.name}: {findings}"
     again = FileSystem(Replica(site.store.crashed(len(site.store.unsynced)), site.wall_ns))
     assert again.digest() == site.fs.digest(), f"{site.name} shows something else when reopened"
     assert walk(again) == found, f"{site.name} shows something else when reopened"
     assert orphans(again) == orphaned, f"{site.name} has other orphans when reopened"
+
+
+def check_records(site: Site, expected: View) -> None:
+    listed = [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in site.fs.records()]
+    want = [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in records(expected)]
+    assert listed == want, f"{site.name} lists the records {listed}, and the facts say {want}"
 
 
 def of_owner(shown: Shown) -> Shown:

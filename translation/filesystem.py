@@ -28,6 +28,7 @@ from translation.intent import posix_error
 from translation.listing import Conflict, Listing
 from translation.merge_policy import MergePolicies
 from translation.namespace import Caller, Namespace
+from translation.records import Record
 from translation.replica import Replica
 
 __all__ = ["Attributes", "BlocksMissing", "Caller", "FileSystem"]
@@ -428,6 +429,9 @@ class FileSystem:
 
     def conflict_count(self) -> int:
         return self.listing.conflict_count()
+
+    def records(self) -> list[Record]:
+        return self.listing.records()
 
     # -- time --------------------------------------------------------------------------------------
 

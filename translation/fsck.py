@@ -21,6 +21,7 @@ from crdt.facts import ROOT, Ino, LinkId, Placement
 from crdt.heads import waiting_key, wanted_key
 from crdt.moves import Logged, decode_logged
 from crdt.names import View, branches, names_row_key
+from crdt.records import record_key, records_of
 from crdt.rows import Counts, Head, Inode, Item, Row, Shown, Stamped, decode_inode, decode_names
 from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
 from crdt.store import Store
@@ -55,6 +56,7 @@ class Check:
         yield from self._directories()
         yield from self._inodes()
         yield from self._orphans()
+        yield from self._record_rows()
         yield from self._names()
         yield from self._counts()
         yield from self._arrivals()
@@ -117,6 +119,20 @@ class Check:
                 yield from self._file(key, inode)
             for place in inode.shown:
                 self._expect(inode, place)
+            yield from self._records(key, inode)
+
+    def _records(self, key: bytes, inode: Inode) -> Iterator[Finding]:
+        has_records = bool(records_of(inode))
+        if inode.has_records != has_records:
+            has = "has" if has_records else "has no"
+            yield Finding(shown_key(key), f"it {has} records of what was overruled")
+        if (self.store.get(record_key(inode.ino)) is not None) != has_records:
+            yield Finding(shown_key(record_key(inode.ino)), "it is there without records, or missing")
+
+    def _record_rows(self) -> Iterator[Finding]:
+        for key, _ in self._rows(b"R"):
+            if self.store.get(b"I" + key[1:]) is None:
+                yield Finding(shown_key(key), "records of an inode that is not known")
 
     def _directory(self, key: bytes, inode: Inode) -> Iterator[Finding]:
         if inode.ino == ROOT:

@@ -13,26 +13,26 @@ from crdt.absorption import shown_heads
 from crdt.causality import replica_of
 from crdt.codec import pack
 from crdt.facts import ROOT, Ino, Kind
-from crdt.moves import skipped
 from crdt.names import Entry
 from crdt.orphans import orphan_entries
 from crdt.rows import Inode, policy_of
 from crdt.visible import orphans
 from translation.attributes import AttributeRequests
-from translation.intent import Intents
+from translation.paths import Paths
+from translation.records import Record, Records
 from translation.replica import Replica
 
 
 class Conflict(NamedTuple):
-    path: bytes  # of the conflict entry; of a move that was skipped, of the directory that stayed
-    kind: str  # "content": a branch of a file; "name": another file at its name; "move": a skipped move
+    path: bytes  # of the conflict entry
+    kind: str  # "content": a branch of a file; "name": another file at its name
     replica: str  # the name of the replica that made it
     wall_ns: int  # when, by that replica's clock
-    bare: bytes  # the path it competes with; of a skipped move, where it was to go
+    bare: bytes  # the path it competes with
     ino: int
 
 
-class Listing(Intents):
+class Listing(Paths):
     def __init__(self, replica: Replica, requests: AttributeRequests) -> None:
         super().__init__(replica)
         self.requests = requests
@@ -105,7 +105,7 @@ class Listing(Intents):
     # -- conflicts ---------------------------------------------------------------------------------
 
     def conflicts(self) -> list[Conflict]:
-        """Return the conflict entries that show, by path, then the moves that were skipped."""
+        """Return the conflict entries that show, by path."""
         found: list[Conflict] = []
         for directory, raw in sorted(self._contested()):
             path = self.path(directory)
@@ -113,7 +113,7 @@ class Listing(Intents):
                 continue
             beside = self.view.group(self.view.members(directory), raw)[1:]
             found += [self._conflict(path, entry) for entry in beside]
-        return sorted(set(found)) + sorted(set(self._skipped_moves()))
+        return sorted(set(found))
 
     def _conflict(self, path: bytes, entry: Entry) -> Conflict:
         return Conflict(
@@ -127,6 +127,10 @@ class Listing(Intents):
 
     def conflict_count(self) -> int:
         return len(self.conflicts())
+
+    def records(self) -> list[Record]:
+        """Return what was overruled, by path."""
+        return Records(self.replica).records()
 
     def _contested(self) -> set[tuple[Ino, bytes]]:
         """Names, each in the lead of its directory, that may have conflict entries."""
@@ -160,36 +164,3 @@ class Listing(Intents):
                             items = self.view.items(members, raw)
                             todo += [item.ino for _, item in items if item.kind == Kind.DIRECTORY]
                         met.add(raw)
-
-    def path(self, directory: Ino) -> bytes | None:
-        """Return the path of a directory with a slash at its end, None where it does not show."""
-        parts: list[bytes] = []
-        while directory != ROOT:
-            inode = self.state.inode(directory)
-            if inode is None or not inode.shown:
-                return None
-            place = inode.shown[0]
-            members = self.view.members(place.parent)
-            entries = self.view.group(members, place.name)
-            parts.append(next((e.name for e in entries if directory in e.members), place.name) + b"/")
-            directory = members[0]
-        return b"".join(reversed(parts))
-
-    def _skipped_moves(self) -> Iterator[Conflict]:
-        """The moves that would have put a directory inside itself, as long as nothing came after them."""
-        for move in skipped(self.state):
-            inode = self.state.inode(move.fact.ino)
-            if inode is None or inode.at is None:
-                continue
-            stands, goal = self.path(move.fact.ino), self.path(move.fact.parent)
-            current = any(p.dot == move.dot for link in inode.links.values() for p in link.placements)
-            if stands is None or not current:
-                continue
-            yield Conflict(
-                stands.rstrip(b"/"),
-                "move",
-                self.replica.member_name(replica_of(move.dot)),
-                move.wall_ns,
-                (goal or b"") + move.fact.name,
-                move.fact.ino,
-            )

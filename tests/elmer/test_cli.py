@@ -189,7 +189,7 @@ def test_digest_and_conflicts_of_a_store_at_rest(run, store):
     assert re.fullmatch("[0-9a-f]{64}", line)
     assert json.loads(run("digest", store, "--json").out) == {"digest": line}
     assert run("conflicts", store).out == "no conflicts\n"
-    assert json.loads(run("conflicts", store, "--json").out) == {"conflicts": []}
+    assert json.loads(run("conflicts", store, "--json").out) == {"conflicts": [], "records": []}
 
 
 def test_a_copy_of_a_store_shows_the_same_digest(run, store, scratch):

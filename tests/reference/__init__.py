@@ -8,6 +8,7 @@ the whole of it.  In the order of the computation:
 2. `places`: where directories and links stand.  Moves of directories are replayed in stamp order.
 3. `contents`: the versions of files: whose they are, the branches they form, the heads that show.
 4. `names`: what is visible, which names it gets, and the conflict entries.
+5. `records`: what was overruled.
 
 `Rules` switches on what a later stage of the product brings: twins and absorption.
 """

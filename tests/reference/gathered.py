@@ -96,8 +96,10 @@ class Gathered:
         self.links: dict[LinkId, Link] = {}
         self.versions: dict[Ref, Made[Version]] = {}
         self.names: dict[ReplicaId, str] = {}
+        self.wall_ns: dict[Dot, int] = {}
         registers: list[Made[Register]] = []
         for commit in sorted(commits, key=lambda c: c.stamp):
+            self.wall_ns[commit.dot] = commit.wall_ns
             for fact in commit.facts:
                 if isinstance(fact, Register):
                     registers.append(Made(commit.stamp, fact))

@@ -186,6 +186,9 @@ class Site:
     def conflicts(self) -> list[dict[str, Any]]:
         return self.ask("conflicts")["conflicts"]
 
+    def records(self) -> list[dict[str, Any]]:
+        return self.ask("conflicts")["records"]
+
     def add_peer(self, url: str) -> None:
         self.ask("add_peer", url=url)
 

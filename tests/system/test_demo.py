@@ -67,12 +67,13 @@ def test_the_demo_ends_with_all_as_documented(place: Path):
     assert "All as documented" in out
     assert "WRONG" not in out
     assert out.count(" ok ") == 7
-    # The conflict entries, with who and when.
+    # The conflict entries, with who and when; and what was overruled.
     for pattern in (
         r"json/decoder\.conflict-a-\w+\.py +content +a +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
         r"NEWS\.conflict-a-\w+\.txt +name +a +\d{4}",
         r"NEWS\.conflict-b-\w+\.txt +name +b +\d{4}",
-        r" move +b +\d{4}",
+        r"move-b-\w+ +.* b moved to ",
+        r"unlink-a-\w+ +.* a removed ",
     ):
         assert re.search(pattern, out), (pattern, out)
 

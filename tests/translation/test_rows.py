@@ -141,8 +141,8 @@ def test_row_9_two_directories_moved_into_each_other():
     a.move("x", "y/x")
     b.move("y", "x/y")
     assert exchange(a, b) == {"y": "dir", "y/x": "dir"}
-    (skipped,) = a.fs.conflicts()
-    assert (skipped.kind, skipped.replica, skipped.path) == ("move", "B", b"y")
+    (skipped,) = a.fs.records()
+    assert (skipped.kind, skipped.overruled.replica, skipped.path) == ("move", "B", b"y")
 
 
 def test_row_9_a_cycle_of_three():
@@ -165,10 +165,10 @@ def test_row_9_a_skipped_move_is_settled_by_the_next_one():
     a.move("x", "y/x")
     b.move("y", "x/y")
     exchange(a, b)
-    assert [found.kind for found in a.fs.conflicts()] == ["move"]
+    assert [found.kind for found in a.fs.records()] == ["move"]
     a.move("y", "z")
     assert exchange(a, b) == {"z": "dir", "z/x": "dir"}
-    assert a.fs.conflicts() == b.fs.conflicts() == []
+    assert a.fs.records() == b.fs.records() == []
 
 
 def test_row_11_rm_r_and_a_rename_of_the_directory():

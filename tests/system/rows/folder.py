@@ -58,6 +58,20 @@ class Folder:
             if path.startswith(start)
         )
 
+    def records(self) -> list[tuple[str, str, str, str]]:
+        """Return (path in the folder, kind, who was overruled, by whom) of its records."""
+        start = f"{self.name}/"
+        return sorted(
+            (
+                record["path"].removeprefix(start),
+                record["kind"],
+                record["overruled"]["replica"],
+                record["by"]["replica"],
+            )
+            for record in self.sites[1].records()
+            if record["path"].startswith(start)
+        )
+
 
 def show(root: Path) -> Shown:
     shown: Shown = {}

@@ -28,6 +28,7 @@ def test_row_5_a_file_renamed_twice_has_the_newest_name_and_one_link(folder: Fol
     assert folder.apart() == [{"g": b"text"}, {"h": b"text"}, {"f": b"text"}]
     assert folder.shown() == {"h": b"text"}
     assert (folder.a / "h").stat().st_nlink == 1
+    assert folder.records() == [("h", "rename", "a", "b")]
 
 
 def test_row_5_the_newest_name_wins_on_the_other_side_too(folder: Folder):
@@ -81,11 +82,11 @@ def test_row_9_of_two_moves_into_each_other_the_first_takes_effect(folder: Folde
         {**left, **right},
     ]
     assert folder.shown() == {**right, "right/left": "dir", "right/left/f": b"left"}
-    assert [(kind, replica) for _, kind, replica in folder.conflicts()] == [("move", "b")]
+    assert folder.records() == [("right", "move", "b", "a")]
     move(folder.c / "right" / "left", folder.c / "left")
     move(folder.c / "right", folder.c / "left" / "right")  # as b wanted it
     assert folder.shown() == {**left, "left/right": "dir", "left/right/f": b"right"}
-    assert folder.conflicts() == []
+    assert folder.records() == []
 
 
 def test_row_9_a_cycle_of_three_is_broken_at_the_last_move(folder: Folder):
@@ -99,7 +100,7 @@ def test_row_9_a_cycle_of_three_is_broken_at_the_last_move(folder: Folder):
         {"x": "dir", "x/z": "dir", "y": "dir"},
     ]
     assert folder.shown() == {"z": "dir", "z/y": "dir", "z/y/x": "dir"}
-    assert [(kind, replica) for _, kind, replica in folder.conflicts()] == [("move", "c")]
+    assert folder.records() == [("z", "move", "c", "b")]
 
 
 def test_row_9_a_cycle_of_five_through_deep_directories_is_broken_at_the_last_move(folder: Folder):
@@ -115,7 +116,7 @@ def test_row_9_a_cycle_of_five_through_deep_directories_is_broken_at_the_last_mo
         expected |= {path: "dir", f"{path}/in": "dir", f"{path}/in/f": name.encode()}
         path += "/in/"
     assert folder.shown() == expected
-    assert [(kind, replica) for _, kind, replica in folder.conflicts()] == [("move", "b")]
+    assert folder.records() == [("z", "move", "b", "a")]
 
 
 def test_row_9_two_cycles_at_once_with_one_directory_in_both(folder: Folder):
@@ -126,7 +127,7 @@ def test_row_9_two_cycles_at_once_with_one_directory_in_both(folder: Folder):
     move(folder.a / "z", folder.a / "y" / "x" / "z")
     move(folder.c / "y", folder.c / "z" / "y")
     assert folder.shown() == {"y": "dir", "y/x": "dir", "y/x/z": "dir"}
-    assert [(kind, replica) for _, kind, replica in folder.conflicts()] == [("move", "b"), ("move", "c")]
+    assert folder.records() == [("y", "move", "b", "a"), ("y", "move", "c", "a")]
 
 
 def test_row_9_what_is_put_into_a_directory_whose_move_is_skipped_stays_with_it(folder: Folder):

@@ -15,8 +15,10 @@ def test_row_10_a_removed_directory_stays_if_something_was_created_in_it(folder:
     write(folder.b / "d" / "f", b"text")
     assert folder.apart() == [{}, {"d": "dir", "d/f": b"text"}, {"d": "dir"}]
     assert folder.shown() == {"d": "dir", "d/f": b"text"}
+    assert folder.records() == [("d", "rmdir", "a", "b")]
     remove(folder.c / "d" / "f")
     assert folder.shown() == {"d": "dir"}
+    assert folder.records() == []
     run(os.rmdir, folder.b / "d")
     assert folder.shown() == {}
 
@@ -82,8 +84,10 @@ def test_row_13_an_edit_beats_a_removal_that_has_not_seen_it(folder: Folder, fir
         remove(folder.a / "f")
     assert folder.apart() == [{}, {"f": b"edited"}, {"f": b"old"}]
     assert folder.shown() == {"f": b"edited"}
+    assert folder.records() == [("f", "unlink", "a", "b")]
     remove(folder.a / "f")  # which has seen it
     assert folder.shown() == {}
+    assert folder.records() == []
 
 
 def test_row_13_removed_on_two_sites_and_edited_on_the_third_it_is_there(folder: Folder):

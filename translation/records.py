@@ -1,0 +1,132 @@
+"""Records of what was overruled, as people read them: which path, who did what, and when.
+
+`crdt.records` says which there are; here they get paths, and the other side is found: what it was that
+overruled.  That walks a few rows a record, so it is not on the path of a request.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from crdt.causality import counter_of, replica_of
+from crdt.facts import ROOT, LinkId, Placement
+from crdt.names import crockford
+from crdt.records import Overruled, RecordKind, recorded, records_of
+from crdt.rows import Inode, Stamped
+from crdt.versions import has_seen, surviving
+from translation.paths import Paths
+
+
+class Side(NamedTuple):
+    """What was done on one side: "office moved to b/c"."""
+
+    replica: str  # its name
+    did: str  # "moved to", "removed", "made" or "wrote"
+    path: bytes  # as it is now, or would be
+    wall_ns: int  # when, by that replica's clock
+
+
+class Record(NamedTuple):
+    id: str  # KIND-REPLICA-COUNT of the commit that was overruled; the same on all replicas
+    kind: str
+    path: bytes  # of what it is about
+    overruled: Side
+    by: Side
+    ino: int
+
+
+class Records(Paths):
+    def records(self) -> list[Record]:
+        """Return the records by path.  What one commit did to several members of a union is one."""
+        found: dict[str, Record] = {}
+        for inode in recorded(self.state):
+            for overruled in records_of(inode):
+                record = self._record(inode, overruled)
+                found.setdefault(record.id, record)
+        return sorted(found.values(), key=lambda record: (record.path, record.id))
+
+    def _record(self, inode: Inode, overruled: Overruled) -> Record:
+        path = self.path_of_link(inode, overruled.link)
+        did, of = "removed", path
+        if overruled.goal is not None:
+            did, of = "moved to", self._goal(inode, overruled.link, overruled.goal)
+        return Record(
+            self.id_of(overruled),
+            overruled.kind.name.lower(),
+            path,
+            self._side(overruled.dot, did, of, overruled.wall_ns),
+            self._other_side(inode, overruled, path),
+            inode.ino,
+        )
+
+    def id_of(self, overruled: Overruled) -> str:
+        replica = self.replica.member_name(replica_of(overruled.dot))
+        return f"{overruled.kind.name.lower()}-{replica}-{crockford(counter_of(overruled.dot)).decode()}"
+
+    def _side(self, dot: int, did: str, path: bytes, wall_ns: int) -> Side:
+        return Side(self.replica.member_name(replica_of(dot)), did, path, wall_ns)
+
+    def _goal(self, inode: Inode, link: LinkId, placement: Stamped[Placement]) -> bytes:
+        return self.path_or_former(placement.fact.parent) + inode.links[link].raw_name(placement)
+
+    def _other_side(self, inode: Inode, overruled: Overruled, path: bytes) -> Side:
+        match overruled.kind:
+            case RecordKind.MOVE:
+                return self._what_stood_in_the_way(inode, overruled) or self._placed(inode, overruled.link)
+            case RecordKind.RENAME:
+                return self._placed(inode, overruled.link)
+            case RecordKind.RMDIR:
+                return self._first_inside(inode)
+            case RecordKind.UNLINK:
+                return self._written(inode, path)
+
+    def _placed(self, inode: Inode, link: LinkId) -> Side:
+        """Who put it where it stands."""
+        placement = inode.at if inode.is_directory else inode.links[link].where()
+        assert placement is not None, inode.ino
+        did = "moved to" if placement.fact.left else "made"
+        return self._side(placement.dot, did, self.path_of_link(inode, link), placement.wall_ns)
+
+    def _what_stood_in_the_way(self, inode: Inode, overruled: Overruled) -> Side | None:
+        """Of a skipped move: the newest move between the directory and where it was to go, inside of it;
+        None where that is not inside any more."""
+        assert overruled.goal is not None
+        moving = {inode.ino, *overruled.goal.fact.mates}
+        directory = overruled.goal.fact.parent
+        between: list[tuple[Stamped[Placement], Inode]] = []
+        while directory not in moving:
+            if directory == ROOT:
+                return None
+            above = self.inode(directory)
+            assert above.at is not None, directory
+            if above.at != above.created:
+                between.append((above.at, above))
+            directory = above.at.fact.parent
+        if not between:
+            return None
+        moved, goal = max(between, key=lambda pair: (pair[0].stamp, pair[1].ino))
+        return self._side(moved.dot, "moved to", self.path_or_former(goal.ino).rstrip(b"/"), moved.wall_ns)
+
+    def _first_inside(self, directory: Inode) -> Side:
+        """What keeps a removed directory: the first thing in it, in the order of its rows, or in the first
+        removed directory in it, and so on down."""
+        while True:
+            _, names = next(iter(self.state.names_from(directory.ino, 0)))
+            item = names[min(names)][0]
+            inside = self.inode(item.ino)
+            if not inside.is_directory or inside.is_live():
+                break
+            directory = inside
+        if inside.links[item.link].live():
+            return self._placed(inside, item.link)
+        return self._written(inside, self.path_of_link(inside, item.link))
+
+    def _written(self, inode: Inode, path: bytes) -> Side:
+        """The newest content that nobody's removal has seen."""
+        unseen = [h for h in surviving(self.state, inode) if not has_seen(self.state, inode, [h])]
+        ref = max(unseen, key=lambda head: (head.stamp, head.ref)).ref
+        stored = self.state.version(ref)
+        if stored is None:  # the empty content that a file is born with
+            birth = self.inode(ref.ino).births[0]
+            return self._side(birth.dot, "made", path, birth.wall_ns)
+        return self._side(stored.dot, "wrote", path, stored.wall_ns)
