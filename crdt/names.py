@@ -18,23 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cmp_to_key
 from hashlib import blake2b
+from typing import NamedTuple
 
 from crdt.absorption import shown_heads
 from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
+from crdt.claims import Claim, shown_claims
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
-from crdt.rows import Head, Inode, Item, decode_pinned
+from crdt.rows import Head, Inode, Item, Shown, decode_pinned
 from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end
 from crdt.versions import (
-    Fork,
-    falls,
-    first_version,
-    fork,
-    fork_of_any,
     is_on_branch,
-    line,
-    order,
     step_of,
     top_of,
     wall_of,
@@ -89,6 +83,13 @@ def branch_ino(top: Ref) -> Ino:
     return Ino(DERIVED | int.from_bytes(digest.digest(), "big") >> 1)
 
 
+class Twin(NamedTuple):
+    """A link that does not show, because the one that does shows all that it would."""
+
+    ino: Ino
+    link: LinkId
+
+
 @dataclass(slots=True)
 class Entry:
     """One name in one directory."""
@@ -102,6 +103,7 @@ class Entry:
     link: LinkId | None = None  # of a file; None: a content conflict entry, or a directory
     members: tuple[Ino, ...] = ()  # of a directory, the lead first
     owner: Ino = ROOT  # the inode that its content belongs to
+    twins: tuple[Twin, ...] = ()  # hidden under this one
     heads: tuple[Ref, ...] = ()  # of a regular file; the first is what shows
     top: Ref | None = None  # of a content conflict entry: the first version of its branch
     rank: Stamp = BEFORE_ALL
@@ -294,9 +296,7 @@ class View:
 
     def _files(self, items: list[tuple[Ino, Item]], raw: bytes) -> list[Entry]:
         """The files at one name, the best claim first."""
-        claims = [Claim(self.state, directory, item) for directory, item in items]
-        if len(claims) > 1:
-            claims.sort(key=cmp_to_key(compare_claims), reverse=True)
+        claims = shown_claims([Claim(self.state, directory, item) for directory, item in items])
         found = []
         for claim in claims:
             made = claim.placed.dot, claim.placed.wall_ns
@@ -313,6 +313,7 @@ class View:
                     claim.link,
                     owner=claim.inode.ino,
                     heads=tuple(head.ref for head in claim.heads[:1]),
+                    twins=tuple(Twin(twin.inode.ino, twin.link) for twin in claim.twins),
                     rank=claim.rank,
                     wall_ns=made[1],
                 )
@@ -419,55 +420,58 @@ class View:
             raws = {raw for member in members for raw in self.state.names(member, name_hash)}
             yield name_hash, [(raw, None) for raw in sorted(raws)]
 
+    # -- twins -------------------------------------------------------------------------------------
+
+    def entry_at(self, ino: Ino, place: Shown) -> Entry:
+        """Return the entry that a link of a file shows as, be it as a twin of another."""
+        members = self.members(place.parent)
+        items = self.items(members, place.name)
+        if len(items) == 1:
+            return self.single(*items[0], place.name)
+        me = Twin(ino, place.link)
+        found = (e for e in self.group(members, place.name) if (e.ino, e.link) == me or me in e.twins)
+        return next(found)
+
+    def twins(self, ino: Ino) -> set[Ino]:
+        """Return the files that show as one with this one under some name, with itself and theirs."""
+        found: set[Ino] = set()
+        todo = [ino]
+        while todo:
+            each = todo.pop()
+            if each in found:
+                continue
+            found.add(each)
+            inode = self.state.inode(each)
+            for place in () if inode is None else inode.shown:
+                if self._is_contested(place):
+                    entry = self.entry_at(each, place)
+                    todo += [entry.ino, *(twin.ino for twin in entry.twins)]
+        return found
+
+    def mode(self, inode: Inode) -> int:
+        """The permission bits of a file: those that all its twins leave."""
+        if not any(map(self._is_contested, inode.shown)):
+            return inode.mode
+        bits = 0o7777
+        for twin in self.twins(inode.ino):
+            bits &= self._directory(twin).mode
+        return bits
+
+    def link_count(self, inode: Inode) -> int:
+        """How many names show a file; all it has where none does, because all show a twin of it."""
+        if not any(map(self._is_contested, inode.shown)):
+            return len(inode.shown)
+        shown = [place for place in inode.shown if self.entry_at(inode.ino, place).ino == inode.ino]
+        return len({(place.parent, place.name) for place in shown}) or len(inode.shown)
+
+    def _is_contested(self, place: Shown) -> bool:
+        """May something else stand at the name of a link, too?"""
+        return len(self.items(self.members(place.parent), place.name)) > 1
+
+    # -- a directory as a whole ------------------------------------------------------------------------
+
     def is_empty(self, directory: Ino) -> bool:
         return not any(self.state.counts(member).items for member in self.members(directory))
-
-
-class Claim:
-    """A file's claim to the bare name: its rank and, among equal ranks, the branch it is on."""
-
-    def __init__(self, state: State, directory: Ino, item: Item) -> None:
-        inode = state.inode(item.ino)
-        assert inode is not None, item
-        self.state = state
-        self.directory = directory
-        self.inode = inode
-        self.link = item.link
-        self.placed = inode.links[item.link].where()
-        self.rank = self.placed.fact.rank or self.placed.stamp
-        self.heads: list[Head] = shown_heads(state, inode) if inode.heads else []
-
-    def fork_from(self, other: Claim) -> Fork:
-        mine = self.heads[0].ref if self.heads else first_version(self.inode.ino)
-        theirs = other.heads[0].ref if other.heads else first_version(other.inode.ino)
-        lines = (
-            line(self.state, mine, self.placed.fact.via),
-            line(self.state, theirs, other.placed.fact.via),
-        )
-        if falls(self.state, mine, self.placed.fact.via) and falls(self.state, theirs, other.placed.fact.via):
-            return fork(*lines)
-        return fork_of_any(*(list(one) for one in lines))
-
-    def made_beside(self, best: Claim) -> tuple[Dot, int]:
-        """What made it the loser of its name, and when: its placement or, where it shares a past with the
-        file of the best claim, the first version of its branch.
-
-        A writes into f while B saves f by rename: the entry is A's, whoever created f.
-        """
-        if self.inode.birth.kind == best.inode.birth.kind:
-            found = self.fork_from(best)
-            if found.common is not None and found.left is not None:
-                return found.left.stamp.dot, wall_of(self.state, found.left.ref)
-        return self.placed.dot, self.placed.wall_ns
-
-
-def compare_claims(a: Claim, b: Claim) -> int:
-    if a.rank != b.rank:
-        return 1 if a.rank > b.rank else -1
-    by_branch = order(a.fork_from(b))
-    if by_branch:
-        return by_branch
-    return 1 if (a.link, a.inode.ino) > (b.link, b.inode.ino) else -1
 
 
 def branches(state: State, inode: Inode) -> list[tuple[Head, Ref]]:

@@ -28,6 +28,7 @@ from crdt.facts import (
     Birth,
     Commit,
     Fact,
+    Field,
     Ino,
     Kind,
     Left,
@@ -136,9 +137,7 @@ class Transaction:
                 self.heads.add(new, here=self.here)  # type: ignore[arg-type]
                 return version_key(Ref(fact.ino, fact.version))
             case Register():
-                self._edit(fact.ino).set_register(new)  # type: ignore[arg-type]
-                self.attributes.add(fact.ino)
-                return inode_key(fact.ino)
+                return self._set_register(new, fact)
             case Pin():
                 self._edit(fact.ino).link(fact.link).pin(new)  # type: ignore[arg-type]
                 self._touch(fact.ino)
@@ -244,6 +243,14 @@ class Transaction:
             self.state.set_counts(directory, changed)
         self.attributes.add(directory)
 
+    def _set_register(self, new: Stamped[Fact], fact: Register) -> bytes:
+        inode = self._edit(fact.ino)
+        inode.set_register(new)  # type: ignore[arg-type]
+        self.attributes.add(fact.ino)
+        if fact.field in (Field.UID, Field.GID) and not inode.is_directory:
+            self._may_part(inode)
+        return inode_key(fact.ino)
+
     def _set_xattr(self, new: Stamped[Fact], fact: Xattr) -> bytes:
         key = xattr_key(fact.ino, fact.name)
         data = self.state.get(key)
@@ -293,6 +300,7 @@ class Transaction:
         if shown == inode.shown and len(extra) == inode.branches == 0:
             if inode.ino in self.placed:  # anew at the same name: its claim is another one
                 self.names.update((place.parent, place.name) for place in shown)
+            self._may_part(inode)
             return
         for _, top in extra:
             self.state.put(b"E" + branch_ino(top).to_bytes(8, "big"), pack(top))
@@ -327,6 +335,12 @@ class Transaction:
         self.orphaned.add(inode.ino)
         if now and not inode.shown:
             self.appeared.add(inode.ino)
+
+    def _may_part(self, inode: Inode) -> None:
+        """Another content or owner of a file, and it is no twin any more of what stands at its name."""
+        for place in inode.shown:
+            if self.view.shared_names or self.shared_names or self._is_contested(place.parent, place.name):
+                self.names.add((place.parent, place.name))
 
     def _show_directories(self) -> None:
         """Show each directory that is live or has something visible inside; one may bring others along."""
@@ -501,6 +515,9 @@ class Transaction:
             return
         heads = shown_heads(self.state, inode) if inode.heads else []
         shows = heads[0].here.ref if heads else None
+        for view in views:
+            for twin in view.twins(ino):
+                changes.inode(twin)
         # A conflict entry that became a file has been known by its number, with whatever it showed then.
         changed = self.contents[ino] != shows if ino in self.contents else bool(ino & DERIVED)
         changes.inode(ino, content=changed)

@@ -41,6 +41,7 @@ class Setup(NamedTuple):
     skews_ns: tuple[int, ...]
     slice_bytes: int
     stage_commits_max: int
+    contents: int = 0  # how many different ones are written; 0: as good as never the same one
 
 
 class Generator:
@@ -52,7 +53,8 @@ class Generator:
         wrong = [0, 0, HOUR_NS, -HOUR_NS, HOUR_NS // 60]
         right = random.random() < 0.5
         skews = tuple(0 if right else random.choice(wrong) for _ in range(sites))
-        self.setup = Setup(skews, random.choice([300, 1 << 20]), random.choice([3, 20_000]))
+        contents = random.choice([0, 0, 2, 4])
+        self.setup = Setup(skews, random.choice([300, 1 << 20]), random.choice([3, 20_000]), contents)
         self.names = random.choice(NAME_POOLS)
         self.network_share = random.choice([0.1, 0.25, 0.4])
         self.weights = dict(WEIGHTS)

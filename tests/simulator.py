@@ -197,8 +197,10 @@ class World:
     def data(self, salt: int) -> bytes:
         """A token, now and then with so much behind it that it is no longer inline, or several blocks.
 
-        Mostly a new one, so that a check can say whose write is where.
+        A new one, so that a check can say whose write is where; or one of a few, which are the same.
         """
+        if self.setup.contents:
+            return b"<%06d>" % (1 + salt % self.setup.contents)
         self.token_count += 1
         token = b"<%06d>" % self.token_count
         match salt % 16:
@@ -206,8 +208,6 @@ class World:
                 return token + b"y" * 6000
             case 1:
                 return token + b"z" * 40_000
-            case 2 | 3 | 4:  # what somebody may have written before, or does elsewhere
-                return b"<%06d>" % (1 + salt // 16 % 3)
         return token
 
     # -- what must hold --------------------------------------------------------------------------

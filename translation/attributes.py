@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Collection
 from typing import NamedTuple, cast
 
 from crdt.absorption import shown_heads
 from crdt.causality import Context
 from crdt.codec import unpack
-from crdt.facts import Fact, Field, Ino, Kind, Ref, Xattr
+from crdt.facts import Fact, Field, Ino, Kind, Ref, Register, Xattr
 from crdt.names import Entry
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
 from crdt.state import prefix_end, xattr_key
@@ -18,8 +19,9 @@ from crdt.versions import is_on_branch, kin, owner
 from crdt.view import shown_xattr
 from crdt.visible import is_orphan
 from translation.content import Content
-from translation.intent import Intents, posix_error
-from translation.replica import Replica
+from translation.intent import posix_error
+from translation.replica import Moment, Replica
+from translation.twins import Twins
 
 TYPE_BITS = {
     Kind.REGULAR: stat.S_IFREG,
@@ -35,6 +37,7 @@ OF_OWNER = 0o7700  # the bits of a mode that give nothing to others
 XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65_536
 XATTR_LIST_MAX = 65_536
+PARTING = {Field.MODE, Field.UID, Field.GID}  # what twins have in common
 ATIMES_MAX = 65_536  # access times are local, and remembered for so many inodes
 
 
@@ -60,7 +63,7 @@ class Target(NamedTuple):
     shows: bool = True  # False: of a branch that was settled; who has it open still reads it
 
 
-class AttributeRequests(Intents):
+class AttributeRequests(Twins):
     def __init__(self, replica: Replica, content: Content) -> None:
         super().__init__(replica)
         self.content = content
@@ -120,8 +123,8 @@ class AttributeRequests(Intents):
             by_hand = inode.last_set(Field.MTIME)
             if by_hand is not None:
                 mtime_ns = by_hand.fact.value
-        nlink = len(inode.shown) if target.top is None else int(target.shows)
-        bits = inode.mode
+        nlink = self.view.link_count(inode) if target.top is None else int(target.shows)
+        bits = self.view.mode(inode)
         if is_orphan(self.state, inode):  # its name is in `.elmer`, outside of all that protected it
             nlink, bits = 1, bits & OF_OWNER
         return Attributes(
@@ -264,6 +267,7 @@ class AttributeRequests(Intents):
         target = self.target(ino)
         moment = self.replica.begin()
         facts: list[Fact] = []
+        meant: list[Entry] = []
         if target.top is not None:  # it gets attributes of its own
             facts = self.split_of(target)
             rows = [Inode(ino, [])]
@@ -271,9 +275,25 @@ class AttributeRequests(Intents):
             rows = [self.inode(member) for member in self.view.members(ino)]
         else:
             rows = [target.inode]
+            if fields.keys() & PARTING:
+                more, meant = self._part(moment, target.inode, fields)
+                facts += more
         for row in rows:
             facts += [self.set(row, field, value) for field, value in fields.items()]
-        self.commit(moment, facts)
+        self.commit(moment, facts, *meant)
+
+    def _part(
+        self, moment: Moment, inode: Inode, fields: Collection[Field]
+    ) -> tuple[list[Fact], list[Entry]]:
+        """Twins have one mode and owner: what gets another is no twin any more."""
+        parting = self.part(inode)
+        facts = list(parting.facts)
+        if Field.MODE in fields:
+            facts = [f for f in facts if not (isinstance(f, Register) and f.ino == inode.ino)]
+        if parting.settled:
+            seen, *hidden = self.shown_of(inode)
+            facts.append(self.version(moment, inode.ino, seen, [*hidden, *parting.settled]))
+        return facts, list(parting.meant)
 
     def _clear_privileges(self, ino: Ino) -> None:
         """Writing takes set-user-id away, and set-group-id of what is executable by the group."""

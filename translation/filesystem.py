@@ -30,6 +30,7 @@ from translation.merge_policy import MergePolicies
 from translation.namespace import Caller, Namespace
 from translation.records import Record
 from translation.replica import Replica
+from translation.twins import NOTHING_PARTS
 
 __all__ = ["Attributes", "BlocksMissing", "Caller", "FileSystem"]
 
@@ -124,10 +125,15 @@ class ContentBase:
 
     def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:
         moment = self.replica.begin()
+        owner = self.requests.inode(base.owner)
+        parting = NOTHING_PARTS
+        main = self.requests.main_head(owner)
+        if base.head in (main.ref, main.here.ref):
+            parting = self.requests.part(owner)
         version = Version(
             base.owner,
             VersionId(moment.dot),
-            (base.head, *base.settled),
+            (base.head, *base.settled, *parting.settled),
             fields.size,
             fields.mtime_ns,
             fields.digest,
@@ -136,7 +142,7 @@ class ContentBase:
             fields.cut_bytes,
             fields.changed,
         )
-        self.requests.commit(moment, (version,), rows=rows)
+        self.requests.commit(moment, (version, *parting.facts), *parting.meant, rows=rows)
         shown = self.shown_at(base.owner, Ref(base.owner, version.version))
         assert shown is not None
         return shown
@@ -287,9 +293,10 @@ class FileSystem:
         """What is written from now on to a file that has no name left here stays here."""
         if entry.is_directory:
             return
-        inode = self.replica.state.inode(entry.ino)
-        if inode is None or not inode.shown:
-            self.content.detach(entry.ino)
+        for ino in {entry.ino, *(twin.ino for twin in entry.twins)}:
+            inode = self.replica.state.inode(ino)
+            if inode is None or not inode.shown:
+                self.content.detach(ino)
 
     # -- files -------------------------------------------------------------------------------------
 

@@ -170,8 +170,8 @@ class Intents:
         return found
 
     def has_other_names(self, entry: Entry) -> bool:
-        shown = self.inode(entry.ino).shown
-        return any(place.link != entry.link for place in shown)
+        here = {entry.link, *(twin.link for twin in entry.twins if twin.ino == entry.ino)}
+        return any(place.link not in here for place in self.inode(entry.ino).shown)
 
     def alternatives(self, entry: Entry) -> list[Entry]:
         """The other files that show for the same name, and other branches of this one, best claim first.
@@ -356,7 +356,7 @@ class Intents:
         birth = Birth(
             entry.ino,
             Kind.REGULAR,
-            origin.mode,
+            self.view.mode(origin),
             origin.uid,
             origin.gid,
             origin.birth.maker,

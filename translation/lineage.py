@@ -74,6 +74,8 @@ class Lineage(Intents):
         """
         if entry.is_conflict or self.seen_of(entry) != self.head_of(entry):
             return None
+        if entry.twins:
+            return entry.rank
         assert entry.link is not None
         placed = self.inode(entry.ino).links[entry.link].where()
         return placed.fact.rank or placed.stamp

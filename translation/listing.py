@@ -80,14 +80,14 @@ class Listing(Paths):
         return (
             int(birth.kind),
             entry.ino,
-            inode.mode,
+            self.view.mode(inode),
             inode.uid,
             inode.gid,
             self._xattrs(inode),
             int(inode.policy),
             birth.target,
             birth.rdev,
-            len(inode.shown) if entry.top is None else 1,
+            self.view.link_count(inode) if entry.top is None else 1,
             self._content(entry, inode),
         )
 

@@ -74,7 +74,10 @@ class Locality:
         assert inode is not None, entry
         if all(place.link != link for place in inode.shown):
             return self.intents.place_again(inode, link, entry.name)
-        return self._pin(inode.ino, link, entry.name)
+        found = self._pin(inode.ino, link, entry.name)
+        for twin in entry.twins:
+            found += self._pin(twin.ino, twin.link, entry.name)
+        return found
 
     def _still_hidden(self, after: View, entry: Entry) -> list[Ref]:
         """What hides under a conflict entry, but for what this commit settles itself."""

@@ -21,6 +21,7 @@ from crdt.versions import first_version
 from translation.intent import check_name, posix_error
 from translation.lineage import Lineage
 from translation.replica import Moment
+from translation.twins import Twins
 
 LINK_MAX = 65_000  # as ext4
 TARGET_MAX = 4095
@@ -41,7 +42,7 @@ class Caller(NamedTuple):
     gid: int
 
 
-class Namespace(Lineage):
+class Namespace(Lineage, Twins):
     # -- making ------------------------------------------------------------------------------------
 
     def make(
@@ -161,16 +162,19 @@ class Namespace(Lineage):
     def _remove_name(self, moment: Moment, entry: Entry) -> list[Fact]:
         assert entry.link is not None
         inode = self.inode(entry.ino)
-        rescued = self.rescue([(entry.parent, 1)])
+        rescued = self.rescue(self.leaving(entry))
         if self.has_other_names(entry):
-            return [self.remove(inode, entry.link), *rescued]
+            twins, _ = self.remove_twins(entry, dropping=True)
+            return [self.remove(inode, entry.link), *twins, *rescued]
         alternatives = self.alternatives(entry)
         if alternatives and inode.is_regular and self.inode(alternatives[0].owner).is_regular:
             chosen = alternatives[0]
-            version = self.choice(moment, chosen, self.meant_by(entry))
-            return [version, self.remove(inode, entry.link), *rescued]
+            twins, settled = self.remove_twins(entry, dropping=False)
+            version = self.choice(moment, chosen, [*self.meant_by(entry), *settled])
+            return [version, self.remove(inode, entry.link), *twins, *rescued]
+        twins, _ = self.remove_twins(entry, dropping=True)
         drops = self.seen_heads(inode)
-        return [self.remove(inode, entry.link, drops), *rescued]
+        return [self.remove(inode, entry.link, drops), *twins, *rescued]
 
     def _settle_branch(self, moment: Moment, entry: Entry) -> list[Fact]:
         """Unlink of a content conflict entry: what the file shows is chosen over this branch.
@@ -215,17 +219,9 @@ class Namespace(Lineage):
         if not self.view.is_empty(entry.ino):
             raise posix_error(errno.ENOTEMPTY, name)
         facts: list[Fact] = [self.remove(self.inode(member), LinkId(member)) for member in entry.members]
-        facts += self.rescue(self._leaving(entry))
+        facts += self.rescue(self.leaving(entry))
         self.commit(self.replica.begin(), facts, entry)
         return entry
-
-    def _leaving(self, entry: Entry) -> list[tuple[Ino, int]]:
-        """How many entries each directory loses when all members of a union go."""
-        counts: dict[Ino, int] = {}
-        for member in entry.members:
-            for place in self.inode(member).shown:
-                counts[place.parent] = counts.get(place.parent, 0) + 1
-        return sorted(counts.items())
 
     # -- moving ------------------------------------------------------------------------------------
 
@@ -276,7 +272,7 @@ class Namespace(Lineage):
                 facts.append(Removal(member, LinkId(member), tuple(sorted(context))))
         if replaced is not None:
             facts += [self.remove(self.inode(m), LinkId(m)) for m in replaced.members]
-        leaving = [(d, count) for d, count in self._leaving(entry) if d != home]
+        leaving = [(d, count) for d, count in self.leaving(entry) if d != home]
         return facts + self.rescue(leaving)
 
     def _move_file(
@@ -288,7 +284,9 @@ class Namespace(Lineage):
         by rename is treated as writing into the file that was there.
         """
         facts: list[Fact] = []
-        settled = [*self.buried(entry), *self.hidden(entry)]
+        twins, settled = self.remove_twins(entry, dropping=False)
+        facts += twins
+        settled += [*self.buried(entry), *self.hidden(entry)]
         link = entry.link
         if entry.top is not None:
             facts += self.claim(entry)
@@ -317,7 +315,7 @@ class Namespace(Lineage):
             )
         else:
             moved = self.place(self.inode(entry.ino), link, home, name, rank=rank, via=via)
-        leaving = [] if entry.top is not None or home == entry.parent else [(entry.parent, 1)]
+        leaving = [] if entry.top is not None else [each for each in self.leaving(entry) if each[0] != home]
         return [*facts, moved, *self.rescue(leaving)]
 
     def _replace(
@@ -331,6 +329,9 @@ class Namespace(Lineage):
         both_regular = old.is_regular and self.inode(entry.owner).is_regular
         rank = self.rank_of(replaced)
         goes = replaced.top is not None or not self.has_other_names(replaced)
+        twins, of_twins = self.remove_twins(replaced, dropping=not both_regular)
+        facts += twins
+        settled += of_twins
         if both_regular:
             lineage = self.seen_of(replaced)
             settled += self.meant_by(replaced) if goes else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from crdt.blocks import BLOCK_SIZE
 from crdt.causality import BEFORE_ALL, Stamp
@@ -18,6 +19,7 @@ from tests.reference.gathered import Gathered, Rules
 from tests.reference.places import Places
 
 Path = tuple[Ref, ...]  # each version extends the one before it
+T = TypeVar("T")
 Heads = tuple[Ref, ...]  # one that shows, and those that hide under it
 
 
@@ -172,21 +174,12 @@ class Contents:
         if not self.rules.absorption:
             return [(ref,) for ref in use]
         under = {head: self._nearest_that_hides(head, use) for head in use}
-        over = {head: self._last_over(head, under, use) for head in use}
+        over = {head: last_over(head, under, use) for head in use}
         groups = {head: [head] for head in use if over[head] == head}
         for head in use:
             if over[head] != head:
                 groups[over[head]].append(head)
         return [tuple(group) for group in groups.values()]
-
-    def _last_over(self, head: Ref, under: Mapping[Ref, Ref | None], use: list[Ref]) -> Ref:
-        """Three branches can hide each other in a circle: then the first of these shows."""
-        way = [head]
-        while (above := under[way[-1]]) is not None:
-            if above in way:
-                return min(way[way.index(above) :], key=use.index)
-            way.append(above)
-        return way[-1]
 
     def _nearest_that_hides(self, head: Ref, use: list[Ref]) -> Ref | None:
         parting = {o: fork(self.path[head], self.path[o]) for o in use if o != head}
@@ -214,8 +207,8 @@ class Contents:
         mine, theirs = self.content(path[-1]), self.content(other[-1])
         if mine != theirs and self._was_chosen_over(path[-1], {*other, *self.path[other[-1]]}):
             return False
-        if common := fork(path, other):
-            return any(self.content(ref) == mine for ref in other[common - 1 :])
+        if at := parting(other, path):
+            return any(self.content(ref) == mine for ref in other[at - 1 :])
         first = self.first_content(path[-1])
         return mine in (theirs, self.first_content(other[-1])) or first is None
 
@@ -265,6 +258,19 @@ class Contents:
             start = index * BLOCK_SIZE
             content[start : start + BLOCK_SIZE] = block.ljust(BLOCK_SIZE, b"\0")
         return bytes(content[: version.size])
+
+
+def last_over(one: T, under: Mapping[T, T | None], order: Sequence[T]) -> T:
+    """Follow what hides what to the one that shows.
+
+    Three branches can hide each other in a circle: then the first of these shows.
+    """
+    way = [one]
+    while (above := under[way[-1]]) is not None:
+        if above in way:
+            return min(way[way.index(above) :], key=order.index)
+        way.append(above)
+    return way[-1]
 
 
 def parting(line: Path, other: Path) -> int:

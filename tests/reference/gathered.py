@@ -40,7 +40,7 @@ class Rules:
     """Which rules of the design are in force beyond those that always are."""
 
     pins: bool = True
-    twins: bool = False
+    twins: bool = True
     absorption: bool = True
 
 

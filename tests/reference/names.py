@@ -18,7 +18,7 @@ from typing import NamedTuple
 from crdt.causality import Dot, Stamp, counter_of, replica_of
 from crdt.facts import ROOT, Field, Ino, Kind, LinkId, Ref
 from crdt.names import branch_ino
-from tests.reference.contents import Contents, Heads, Path, parting
+from tests.reference.contents import Contents, Heads, Path, last_over, parting
 from tests.reference.gathered import SPLIT, Gathered, Rules
 from tests.reference.places import Places
 
@@ -185,7 +185,7 @@ class View:
 
     def _files(self, links: list[LinkId]) -> list[tuple[LinkId, tuple[LinkId, ...]]]:
         """The links that show, the best claim first, each with those hidden under it."""
-        shown, hidden = self._hide_twins(links)
+        shown, hidden = self._hide_twins(sorted(links))
 
         def compare(a: LinkId, b: LinkId) -> int:
             ranks = [max(self._rank(m) for m in (link, *hidden[link])) for link in (a, b)]
@@ -241,13 +241,16 @@ class View:
     def _hide_twins(self, links: list[LinkId]) -> tuple[list[LinkId], dict[LinkId, list[LinkId]]]:
         """Files at one name that add nothing to each other show once; so does one inode."""
         hiding = {link: [m for m in links if self._hides(m, link)] for link in links}
-        shown = [link for link in links if not hiding[link]]
-        if links and not shown:
-            shown = [max(links, key=lambda link: (self._rank(link), link))]
+        under = {}
+        for link in links:
+            above = [m for m in hiding[link] if not hiding[m]] or hiding[link]
+            under[link] = above[0] if above else None
+        over = {link: last_over(link, under, links) for link in links}
+        shown = [link for link in links if over[link] == link]
         hidden: dict[LinkId, list[LinkId]] = {link: [] for link in shown}
         for link in links:
             if link not in hidden:
-                hidden[next((m for m in shown if m in hiding[link]), shown[0])].append(link)
+                hidden[over[link]].append(link)
         return shown, hidden
 
     def _hides(self, shown: LinkId, link: LinkId) -> bool:
@@ -258,10 +261,16 @@ class View:
             return False
         if mine == theirs:
             return self._compare(link, shown, [self._rank(link), self._rank(shown)]) < 0
-        if self._kind(link) != self._kind(shown):
+        if self._nature(link) != self._nature(shown):
             return False
         path_first = (self._age(mine), link) < (self._age(theirs), shown)
         return self.contents.hides(self._line(shown), self._line(link), path_first=path_first)
+
+    def _nature(self, link: LinkId) -> tuple[object, ...]:
+        """Kind, owner, device: what twins have in common beside their content."""
+        inode = self.facts.inodes[self.facts.links[link].ino]
+        owner = inode.value(Field.UID, inode.birth.uid), inode.value(Field.GID, inode.birth.gid)
+        return inode.birth.kind, inode.birth.rdev, *owner
 
     def _age(self, ino: Ino) -> Stamp:
         """When it came to be; of a file split off a conflict entry, when that branch began."""
@@ -298,15 +307,15 @@ class View:
 
     def _branch_entries(self) -> list[Entry]:
         """For each file the branches that do not show as the file itself.  They stand beside its oldest
-        name, if possible one where the file itself shows."""
-        homes: dict[Ino, list[tuple[bool, LinkId, Entry]]] = defaultdict(list)
+        name."""
+        homes: dict[Ino, list[tuple[LinkId, Entry]]] = defaultdict(list)
         for names in self.at_name.values():
             for entry in (entry for entries in names.values() for entry in entries):
                 for link in (entry.link, *entry.hidden) if entry.link else ():
-                    homes[self.facts.links[link].ino].append((link != entry.link, age_of_link(link), entry))
+                    homes[self.facts.links[link].ino].append((link, entry))
         found = []
         for ino, places in homes.items():
-            _, _, home = min(places, key=lambda place: place[:2])
+            _, home = min(places, key=lambda place: place[0])
             for heads, top in self._further_branches(ino):
                 tag = self.contents.versions[top].stamp.dot
                 entry = Entry(branch_ino(top), home.kind, home.raw, home.directory, tag)
@@ -391,7 +400,3 @@ def crockford(number: int) -> str:
         number, digit = divmod(number, 32)
         digits = CROCKFORD[digit] + digits
     return digits or "0"
-
-
-def age_of_link(link):
-    return link
