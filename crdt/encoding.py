@@ -9,13 +9,15 @@ Rows of our own store are decoded by `fact_of` without these checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import Any
 
 from crdt.causality import COUNTER_BITS, COUNTER_MAX, REPLICA_MAX, Dot, Stamp
 from crdt.codec import CodecError, pack, unpack
 from crdt.facts import (
     DERIVED,
+    ROOT,
     Birth,
     Commit,
     Fact,
@@ -54,60 +56,77 @@ TARGET_MAX = 4095
 SIZE_MAX = (1 << 63) - 1
 INDEX_MAX = (1 << 38) - 1  # of a block: as many as a block map has room for
 INT64_MIN = -(1 << 63)
+DOT_MIN = 1 << COUNTER_BITS
 LIST_MAX = 1 << 20
 HASH_SIZE = 32
 
-Check = Callable[[object], object]
+Check = Callable[[Any], Any]
+Row = tuple[Any, ...]
 
 
 def encode_commit(commit: Commit) -> bytes:
     return pack((commit.dot, commit.hlc, commit.wall_ns, [fact_tuple(f) for f in commit.facts]))
 
 
-def fact_tuple(fact: Fact) -> tuple[object, ...]:
+def fact_tuple(fact: Fact) -> Row:
     if type(fact) is Birth and fact.lineage is None:
         return (TAG_OF[Birth], *fact[:-1])
     return (TAG_OF[type(fact)], *fact)
 
 
-def _with_lineage(kind: type[Fact], row: tuple[object, ...]) -> tuple[object, ...]:
+def fact_of(tag: int, fields: Row) -> Fact:
+    """Return the fact of a row that we wrote, nested tuples with their classes."""
+    return OF_FIELDS[tag](fields)
+
+
+def _birth_of(fields: Row) -> Birth:
     """A birth that ends before its lineage has none."""
-    return (*row, None) if kind is Birth and len(row) == len(Birth._fields) else row
+    if len(fields) < BIRTH_SIZE:
+        fields = (*fields, None)
+    birth = Birth._make(fields)
+    if birth.claims is None and birth.lineage is None:
+        return birth
+    return birth._replace(claims=_maybe_ref_of(birth.claims), lineage=_maybe_ref_of(birth.lineage))
 
 
-def fact_of(row: tuple[object, ...]) -> Fact:
-    """Return the fact of a row that we wrote."""
-    kind = TAGS[cast(int, row[0])]
-    return restored(kind._make(_with_lineage(kind, row)[1:]))
+def _placement_of(fields: Row) -> Placement:
+    placement = Placement._make(fields)
+    rank, via, left = placement.rank, placement.via, placement.left
+    if left:
+        placement = placement._replace(left=lefts_of(left))
+    if rank is not None or via is not None:
+        placement = placement._replace(
+            rank=None if rank is None else Stamp._make(rank), via=_maybe_ref_of(via)
+        )
+    return placement
 
 
-def restored(fact: Fact) -> Fact:
-    """Give the nested tuples of a decoded fact their classes again."""
-    match fact:
-        case Placement(rank=rank, via=via, left=left) if rank is not None or via is not None or left:
-            return fact._replace(
-                rank=None if rank is None else Stamp(*rank),
-                via=None if via is None else Ref(*via),
-                left=lefts_of(left),
-            )
-        case Removal(seen=seen, drops=drops, left=left):
-            return fact._replace(seen=refs_of(seen), drops=refs_of(drops), left=lefts_of(left))
-        case Version(parents=parents, lineage=lineage):
-            return fact._replace(parents=refs_of(parents), lineage=None if lineage is None else Ref(*lineage))
-        case Birth(claims=claims, lineage=lineage) if claims is not None or lineage is not None:
-            return fact._replace(
-                claims=None if claims is None else Ref(*claims),
-                lineage=None if lineage is None else Ref(*lineage),
-            )
-    return fact
+def _removal_of(fields: Row) -> Removal:
+    ino, link, context, over_split, seen, drops, left = fields
+    return Removal(ino, link, context, over_split, refs_of(seen), refs_of(drops), lefts_of(left))
 
 
-def refs_of(rows: tuple[Ref, ...]) -> tuple[Ref, ...]:
-    return tuple([Ref(*row) for row in rows])
+def _version_of(fields: Row) -> Version:
+    ino, version, parents, *content, lineage, appends = fields
+    return Version._make((ino, version, refs_of(parents), *content, _maybe_ref_of(lineage), appends))
 
 
-def lefts_of(rows: tuple[Left, ...]) -> tuple[Left, ...]:
-    return tuple([Left(*row) for row in rows])
+def _maybe_ref_of(row: Row | None) -> Ref | None:
+    return None if row is None else Ref._make(row)
+
+
+def refs_of(rows: Iterable[Row]) -> tuple[Ref, ...]:
+    return tuple(map(Ref._make, rows))
+
+
+def lefts_of(rows: Iterable[Row]) -> tuple[Left, ...]:
+    return tuple(map(Left._make, rows))
+
+
+BIRTH_SIZE = len(Birth._fields)
+OF_FIELDS: dict[int, Callable[[Row], Fact]] = {tag: kind._make for tag, kind in TAGS.items()}
+OF_FIELDS |= {TAG_OF[Birth]: _birth_of, TAG_OF[Placement]: _placement_of}
+OF_FIELDS |= {TAG_OF[Removal]: _removal_of, TAG_OF[Version]: _version_of}
 
 
 def decode_commit(data: bytes) -> Commit:
@@ -128,17 +147,25 @@ def decode_fact(value: object) -> Fact:
     kind = TAGS.get(_integer(row[0], 0, 255)) if row else None
     if kind is None:
         raise CodecError(f"a fact of an unknown kind: {row[:1]!r}; is the peer newer than this replica?")
-    checks = CHECKS[kind]
-    row = _with_lineage(kind, row)
-    if len(row) != len(checks) + 1:
-        raise CodecError(f"a {kind.__name__} has {len(checks)} fields, not {len(row) - 1}")
-    fields = []
-    for name, check, field in zip(kind._fields, checks, row[1:], strict=True):
+    checks, fields = CHECKS[kind], row[1:]
+    if kind is Birth and len(fields) == BIRTH_SIZE - 1:
+        fields = (*fields, None)
+    if len(fields) != len(checks):
+        raise CodecError(f"a {kind.__name__} has {len(checks)} fields, not {len(fields)}")
+    try:
+        return kind._make([check(field) for check, field in zip(checks, fields, strict=True)])
+    except CodecError:
+        raise _first_fault(kind, fields) from None
+
+
+def _first_fault(kind: type[Fact], fields: Row) -> CodecError:
+    """Say which field is wrong: to name each while all is well would cost as much as the checks."""
+    for name, check, field in zip(kind._fields, CHECKS[kind], fields, strict=True):
         try:
-            fields.append(check(field))
+            check(field)
         except CodecError as error:
-            raise CodecError(f"{kind.__name__}.{name}: {error}") from None
-    return kind._make(fields)
+            return CodecError(f"{kind.__name__}.{name}: {error}")
+    raise AssertionError(f"every field of this {kind.__name__} is well formed")
 
 
 # -- checks ------------------------------------------------------------------------------------------
@@ -175,20 +202,29 @@ def _text(value: object) -> str:
 
 
 def _dot(value: object) -> Dot:
-    dot = _integer(value, 1, DERIVED - 1)
-    if not 0 < dot >> COUNTER_BITS <= REPLICA_MAX or not dot & COUNTER_MAX:
-        raise CodecError(f"{dot} is no dot")
-    return Dot(dot)
+    """A replica and a counter, neither of them 0."""
+    if type(value) is int and DOT_MIN <= value < DERIVED and value & COUNTER_MAX:
+        return Dot(value)
+    raise CodecError(f"{value!r:.40} is no dot")
 
 
 def _number(value: object) -> int:
     """An inode, link or version number: the root, a dot, or derived."""
-    number = _integer(value, 1, 2 * DERIVED - 1)
-    return number if number == 1 or number & DERIVED else _dot(number)
+    if type(value) is int:
+        if DOT_MIN <= value < DERIVED and value & COUNTER_MAX:
+            return value
+        if value == ROOT or DERIVED <= value < 2 * DERIVED:
+            return value
+    raise CodecError(f"{value!r:.40} is no number of an inode, link or version")
 
 
 def _context(value: object) -> tuple[Dot, ...]:
-    return tuple(_dot(dot) for dot in _sequence(value))
+    return _each(_dot, value)
+
+
+def _each(check: Check, value: object) -> tuple[Any, ...]:
+    row = _sequence(value)
+    return tuple([check(item) for item in row]) if row else ()
 
 
 def _stamp(value: object) -> Stamp:
@@ -206,22 +242,22 @@ def _ref(value: object) -> Ref:
 
 
 def _refs(value: object) -> tuple[Ref, ...]:
-    return tuple(_ref(ref) for ref in _sequence(value))
+    return _each(_ref, value)
 
 
 def _numbers(value: object) -> tuple[int, ...]:
-    return tuple(_number(number) for number in _sequence(value))
+    return _each(_number, value)
+
+
+def _left(value: object) -> Left:
+    row = _sequence(value)
+    if len(row) != 3:
+        raise CodecError("a directory that was left has three parts")
+    return Left._make((_number(row[0]), _integer(row[1], 0, CEILING), _integer(row[2], INT64_MIN, SIZE_MAX)))
 
 
 def _lefts(value: object) -> tuple[Left, ...]:
-    found = []
-    for item in _sequence(value):
-        row = _sequence(item)
-        if len(row) != 3:
-            raise CodecError("a directory that was left has three parts")
-        hlc = _integer(row[1], 0, CEILING)
-        found.append(Left._make((_number(row[0]), hlc, _integer(row[2], INT64_MIN, SIZE_MAX))))
-    return tuple(found)
+    return _each(_left, value)
 
 
 def _name(value: object) -> bytes:
@@ -231,17 +267,18 @@ def _name(value: object) -> bytes:
     return name
 
 
+def _changed_block(value: object) -> tuple[int, bytes]:
+    row = _sequence(value)
+    if len(row) != 2:
+        raise CodecError("a changed block has an index and a hash")
+    block = _bytes(row[1], 0, HASH_SIZE)
+    if len(block) not in (0, HASH_SIZE):
+        raise CodecError("a hash has 32 bytes")
+    return _integer(row[0], 0, INDEX_MAX), block
+
+
 def _changed(value: object) -> tuple[tuple[int, bytes], ...]:
-    changed = []
-    for item in _sequence(value):
-        row = _sequence(item)
-        if len(row) != 2:
-            raise CodecError("a changed block has an index and a hash")
-        block = _bytes(row[1], 0, HASH_SIZE)
-        if len(block) not in (0, HASH_SIZE):
-            raise CodecError("a hash has 32 bytes")
-        changed.append((_integer(row[0], 0, INDEX_MAX), block))
-    return tuple(changed)
+    return _each(_changed_block, value)
 
 
 def _maybe(check: Check) -> Check:
@@ -266,12 +303,13 @@ def _replica(value: object) -> int:
     return _integer(value, 1, REPLICA_MAX)
 
 
-def _kind(value: object) -> Kind:
-    return Kind(_integer(value, min(Kind), max(Kind)))
+def _one_of(names: type[IntEnum]) -> Check:
+    least, most, members = min(names), max(names), {int(member): member for member in names}
+    return lambda value: members[_integer(value, least, most)]
 
 
-def _field(value: object) -> Field:
-    return Field(_integer(value, min(Field), max(Field)))
+_kind = _one_of(Kind)
+_field = _one_of(Field)
 
 
 CHECKS: dict[type[Fact], tuple[Check, ...]] = {

@@ -53,10 +53,6 @@ def _row_key(hlc: int, dot: int, ino: int) -> bytes:
     return LOG_START + hlc.to_bytes(8, "big") + dot.to_bytes(8, "big") + ino.to_bytes(8, "big")
 
 
-def encode_logged(logged: Logged) -> bytes:
-    return pack((stamped_row(logged.move), logged.old, logged.took))
-
-
 def decode_logged(data: bytes) -> Logged:
     move, old, took = cast(Row, unpack(data))
     return Logged(stamped_of(move), old, took)

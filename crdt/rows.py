@@ -364,19 +364,16 @@ def stamped_row(stamped: Stamped[F]) -> Row:
 
 
 def stamped_of(row: Row) -> Stamped[Any]:
-    return Stamped(row[0], row[1], row[2], fact_of(row[3:]))
+    return Stamped(row[0], row[1], row[2], fact_of(row[3], row[4:]))
 
 
 def stamped_list(rows: Row) -> list[Stamped[Any]]:
-    return [stamped_of(row) for row in rows]
+    return [stamped_of(row) for row in rows] if rows else []
 
 
 def head_of(row: Row) -> Head:
-    before = None if row[11] is None else head_of(row[11])
-    ref, dot, hlc, wall_ns, size, mtime_ns, map_id, map_ino, settles, closed, dropped, _ = row
-    return Head(
-        Ref(*ref), dot, hlc, wall_ns, size, mtime_ns, map_id, map_ino, settles, closed, dropped, before
-    )
+    ref, *fields, before = row
+    return Head._make((Ref._make(ref), *fields, None if before is None else head_of(before)))
 
 
 def encode_inode(inode: Inode) -> bytes:
@@ -411,6 +408,7 @@ def decode_inode(ino: Ino, data: bytes) -> Inode:
     row = cast(Row, unpack(data))
     births, registers, links, heads, settled, splits, related, xattr_count, created, at, shown, *rest = row
     branches, has_records = rest
+    stands = None if at is None else stamped_of(at)
     return Inode(
         ino,
         stamped_list(births),
@@ -420,13 +418,13 @@ def decode_inode(ino: Ino, data: bytes) -> Inode:
             for link in links
         },
         [head_of(head) for head in heads],
-        [(head_of(head), Ref(*by)) for head, by in settled],
-        [(Ref(*top), ino_) for top, ino_ in splits],
+        [(head_of(head), Ref._make(by)) for head, by in settled] if settled else [],
+        [(Ref._make(top), claimant) for top, claimant in splits] if splits else [],
         related,
         xattr_count,
-        None if created is None else stamped_of(created),
-        None if at is None else stamped_of(at),
-        tuple([Shown(*item) for item in shown]),
+        stands if created == at else stamped_of(created),  # most directories stay where they were made
+        stands,
+        tuple(map(Shown._make, shown)),
         branches,
         has_records,
     )
@@ -476,7 +474,7 @@ def encode_version(stored: StoredVersion) -> bytes:
 
 def decode_version(data: bytes) -> StoredVersion:
     dot, hlc, wall_ns, fact, also = cast(Row, unpack(data))
-    return StoredVersion(dot, hlc, wall_ns, cast(Version, fact_of(fact)), also)
+    return StoredVersion(dot, hlc, wall_ns, cast(Version, fact_of(fact[0], fact[1:])), also)
 
 
 def encode_names(names: Names) -> bytes:
@@ -485,7 +483,7 @@ def encode_names(names: Names) -> bytes:
 
 def decode_names(data: bytes) -> Names:
     rows = cast(Row, unpack(data))
-    return {name: tuple([Item(*item) for item in items]) for name, items in rows}
+    return {name: tuple(map(Item._make, items)) for name, items in rows}
 
 
 def encode_pinned(pinned: Pinned) -> bytes:
