@@ -18,6 +18,7 @@ from crdt.codec import CodecError, pack, unpack
 from crdt.facts import (
     DERIVED,
     ROOT,
+    Acknowledgement,
     Birth,
     Commit,
     Fact,
@@ -27,6 +28,7 @@ from crdt.facts import (
     Member,
     Pin,
     Placement,
+    RecordKind,
     Ref,
     Register,
     Removal,
@@ -46,6 +48,7 @@ TAGS: dict[int, type[Fact]] = {
     7: Xattr,
     8: Member,
     9: Setting,
+    10: Acknowledgement,
 }
 TAG_OF: dict[type, int] = {kind: tag for tag, kind in TAGS.items()}
 
@@ -309,6 +312,7 @@ def _one_of(names: type[IntEnum]) -> Check:
 
 
 _kind = _one_of(Kind)
+_record_kind = _one_of(RecordKind)
 _field = _one_of(Field)
 
 
@@ -362,6 +366,7 @@ CHECKS: dict[type[Fact], tuple[Check, ...]] = {
     Xattr: (_number, _sized(1, XATTR_NAME_MAX), _maybe(_sized(0, XATTR_SIZE_MAX)), _context),
     Member: (_replica, _text, _sized(16, 16), _between(1, 3)),
     Setting: (_text, _sized(0, XATTR_SIZE_MAX)),
+    Acknowledgement: (_number, _record_kind, _dot),
 }
 assert {kind: len(checks) for kind, checks in CHECKS.items()} == {
     kind: len(kind._fields) for kind in TAGS.values()

@@ -60,6 +60,15 @@ class Policy(IntEnum):
     APPEND = 3
 
 
+class RecordKind(IntEnum):
+    """How an operation was overruled by a concurrent one (crdt.records)."""
+
+    MOVE = 1
+    RENAME = 2
+    RMDIR = 3
+    UNLINK = 4
+
+
 class Ref(NamedTuple):
     """A version: the inode it was written to, and its number there."""
 
@@ -201,7 +210,17 @@ class Setting(NamedTuple):
     value: bytes
 
 
-Fact = Birth | Placement | Removal | Pin | Version | Register | Xattr | Member | Setting
+class Acknowledgement(NamedTuple):
+    """Somebody has taken note that an operation on this inode was overruled: that of the commit `dot`."""
+
+    ino: Ino
+    kind: RecordKind
+    dot: Dot
+
+
+Fact = (
+    Birth | Placement | Removal | Pin | Version | Register | Xattr | Member | Setting | Acknowledgement
+)
 
 
 class Commit(NamedTuple):

@@ -7,10 +7,11 @@ replica that hears of it.
 
 from __future__ import annotations
 
-from crdt.causality import Dot
+from crdt.causality import Dot, replica_of
 from crdt.facts import (
     DERIVED,
     ROOT,
+    Acknowledgement,
     Birth,
     Fact,
     Field,
@@ -29,7 +30,7 @@ from crdt.facts import (
 from crdt.names import branch_ino
 from crdt.policy import check_setting
 from crdt.rows import Inode
-from crdt.state import State
+from crdt.state import State, member_key
 
 BOUNDS = {
     Field.MODE: 0o7777,
@@ -54,6 +55,9 @@ def check(state: State, dot: Dot, fact: Fact) -> None:
             _require(most is None or 0 <= fact.value <= most, f"a {fact.field.name} of {fact.value}")
         case Setting():
             check_setting(fact)
+        case Acknowledgement():
+            maker = state.get(member_key(replica_of(fact.dot)))
+            _require(maker is not None, f"a commit of {replica_of(fact.dot)}, which is no member")
         case Removal() | Pin() | Xattr():
             _known(state, fact.ino)
 

@@ -13,28 +13,23 @@ one inode that shows:
 So a record goes as soon as somebody who has seen both sides moves, removes or empties the thing: his facts
 replace what it was made of.  What L2 places anew where it stands is no move (`left` tells them apart).
 
-An inode that has a record has a row `R`, so that they can be listed without a look at the others.
+Or somebody acknowledges it: that is a fact of its own, in a row `Y`.
+
+An inode that has a record which nobody acknowledged has a row `R`, so that they can be listed without a look
+at the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import IntEnum
 from typing import NamedTuple
 
 from crdt.causality import Dot, ReplicaId, replica_of
-from crdt.facts import Ino, LinkId, Placement, Removal
+from crdt.facts import Ino, LinkId, Placement, RecordKind, Removal
 from crdt.rows import Inode, Link, Stamped, is_replaced
 from crdt.state import State
 
 RECORDS_START, RECORDS_END = b"R", b"S"
-
-
-class RecordKind(IntEnum):
-    MOVE = 1
-    RENAME = 2
-    RMDIR = 3
-    UNLINK = 4
 
 
 class Overruled(NamedTuple):
@@ -50,15 +45,28 @@ def record_key(ino: Ino) -> bytes:
     return b"R" + ino.to_bytes(8, "big")
 
 
+def acknowledged_key(ino: Ino, kind: RecordKind, dot: Dot) -> bytes:
+    return b"Y" + ino.to_bytes(8, "big") + bytes([kind]) + dot.to_bytes(8, "big")
+
+
 def recorded(state: State) -> Iterator[Inode]:
-    """Yield the inodes that have records."""
+    """Yield the inodes that have records which nobody acknowledged."""
     for key, _ in state.scan(RECORDS_START, RECORDS_END):
         inode = state.inode(Ino(int.from_bytes(key[1:], "big")))
         assert inode is not None, key
         yield inode
 
 
-def records_of(inode: Inode) -> list[Overruled]:
+def records_of(state: State, inode: Inode) -> list[Overruled]:
+    """Return the records of an inode that nobody acknowledged."""
+    return [each for each in _overruled(inode) if not _is_acknowledged(state, each)]
+
+
+def _is_acknowledged(state: State, record: Overruled) -> bool:
+    return state.get(acknowledged_key(record.ino, record.kind, record.dot)) is not None
+
+
+def _overruled(inode: Inode) -> list[Overruled]:
     found: list[Overruled] = []
     for place in inode.shown:
         key, link = place.link, inode.links[place.link]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from typing import TypeVar, cast
 
+from crdt.causality import ReplicaId
 from crdt.codec import CodecError, CorruptStore, pack, unpack
 from crdt.facts import Ino, Ref
 from crdt.rows import (
@@ -42,6 +43,10 @@ def inode_key(ino: Ino) -> bytes:
 
 def version_key(ref: Ref) -> bytes:
     return b"V" + ref[0].to_bytes(8, "big") + ref[1].to_bytes(8, "big")
+
+
+def member_key(replica: ReplicaId) -> bytes:
+    return b"M" + replica.to_bytes(4, "big")
 
 
 def names_key(directory: Ino, name_hash: int) -> bytes:

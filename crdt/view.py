@@ -25,6 +25,7 @@ from crdt.codec import pack, unpack
 from crdt.facts import (
     DERIVED,
     ROOT,
+    Acknowledgement,
     Birth,
     Commit,
     Fact,
@@ -47,7 +48,7 @@ from crdt.heads import Heads
 from crdt.moves import Replay, log_key
 from crdt.names import MARK, View, branch_ino, branches, names_row_key
 from crdt.plausible import check
-from crdt.records import record_key, records_of
+from crdt.records import acknowledged_key, record_key, records_of
 from crdt.rows import (
     Head,
     Inode,
@@ -60,7 +61,7 @@ from crdt.rows import (
     stamped_list,
     stamped_row,
 )
-from crdt.state import State, hash_of_name, inode_key, pinned_key, version_key, xattr_key
+from crdt.state import State, hash_of_name, inode_key, member_key, pinned_key, version_key, xattr_key
 from crdt.versions import first_version
 from crdt.visible import orphan_key, visible
 
@@ -144,10 +145,8 @@ class Transaction:
                 return inode_key(fact.ino)
             case Xattr():
                 return self._set_xattr(new, fact)
-            case Member():
-                return self._keep_newest(b"M" + fact.replica.to_bytes(4, "big"), new)
-            case Setting():
-                return self._keep_newest(b"S" + fact.key.encode(), new)
+            case Member() | Setting() | Acknowledgement():
+                return self._keep_newest(new, fact)
 
     def _known(self, ino: Ino) -> Inode:
         inode = self.state.inode(ino)
@@ -263,11 +262,14 @@ class Transaction:
         self.attributes.add(fact.ino)
         return key
 
-    def _keep_newest(self, key: bytes, new: Stamped[Fact]) -> bytes:
+    def _keep_newest(self, new: Stamped[Fact], fact: Member | Setting | Acknowledgement) -> bytes:
+        key = key_of_newest(fact)
         data = self.state.get(key)
         old = None if data is None else stamped_list((unpack(data),))[0]
         if old is None or new.stamp > old.stamp:
             self.state.put(key, pack(stamped_row(new)))
+        if isinstance(fact, Acknowledgement):
+            self._touch(fact.ino)
         return key
 
     # -- the view --------------------------------------------------------------------------------------
@@ -370,7 +372,7 @@ class Transaction:
         """Note which of the inodes that were touched have records of what was overruled."""
         for ino in self.files | self.directories:
             inode = self._known(ino)
-            has_records = bool(records_of(inode))
+            has_records = bool(records_of(self.state, inode))
             if has_records != inode.has_records:
                 self.state.edit(ino).has_records = has_records
                 self.state.put(record_key(ino), b"" if has_records else None)
@@ -542,6 +544,17 @@ def mark_of(names: Names) -> tuple[bool, int]:
         if len(items) > 1 and sum(item.kind == Kind.DIRECTORY for item in items) > 1
     )
     return True, shared
+
+
+def key_of_newest(fact: Member | Setting | Acknowledgement) -> bytes:
+    """Return the key of the row that holds the newest fact of its kind about one thing."""
+    match fact:
+        case Member():
+            return member_key(fact.replica)
+        case Setting():
+            return b"S" + fact.key.encode()
+        case Acknowledgement():
+            return acknowledged_key(fact.ino, fact.kind, fact.dot)
 
 
 def merged_xattr(values: list[Stamped[Xattr]], new: Stamped[Xattr]) -> list[Stamped[Xattr]]:

@@ -77,11 +77,11 @@ def elmer() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command (by default that of the process) and exit with its status."""
-    from elmer import cli_inspect, cli_mount, cli_peers, cli_policy, cli_volume
+    from elmer import cli_inspect, cli_mount, cli_peers, cli_policy, cli_resolve, cli_volume
 
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # of a name that is no text
-    for commands in (cli_volume, cli_mount, cli_inspect, cli_peers, cli_policy):
+    for commands in (cli_volume, cli_mount, cli_inspect, cli_resolve, cli_peers, cli_policy):
         for command in commands.COMMANDS:
             elmer.add_command(command)
     elmer.add_command(demo)

@@ -22,6 +22,7 @@ from elmer.mounts import unmount, users_of
 from elmer.site import Site
 from elmer.ticket import Ticket, encode
 from translation.listing import Listing
+from translation.records import acknowledge
 from translation.replica import Replica
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Commands:
             "status": self.status,
             "digest": self.digest,
             "conflicts": self.conflicts,
+            "acknowledge": self.acknowledge,
             "patterns": self.patterns,
             "set_pattern": self.set_pattern,
             "sync": self.sync,
@@ -75,6 +77,19 @@ class Commands:
 
     async def conflicts(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         return await self._of_tree(status.conflicts)
+
+    async def acknowledge(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Raises CommandError (NOT_SO) where there is no such record."""
+        self.site.peers.config.check_may_go_on()
+        found = await self._of_tree(lambda listing: status.acknowledgements(listing, arguments["records"]))
+
+        def commit() -> None:
+            with self.site.lock:
+                acknowledge(self.site.replica, found)
+            self.site.replica.sync()
+
+        await asyncio.to_thread(commit)
+        return {"acknowledged": sorted(found)}
 
     async def patterns(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         return status.patterns(self.site.replica)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from crdt.hlc import milliseconds
 from crdt.policy import NAMES
 from elmer.config import Config
 from elmer.directory import StoreDirectory
+from elmer.exits import CommandError, ExitStatus
 from replication.standing import PeerStatus
 from translation.attributes import AttributeRequests
 from translation.content import Content
 from translation.filesystem import ContentBase
 from translation.listing import Listing
-from translation.records import Side
+from translation.records import Acknowledgements, Records, Side
 from translation.replica import Replica
 
 T = TypeVar("T", int, float)
@@ -161,6 +162,17 @@ def conflicts(listing: Listing) -> dict[str, Any]:
             for record in listing.records()
         ],
     }
+
+
+def acknowledgements(listing: Listing, ids: Sequence[str] | None) -> Acknowledgements:
+    """Return what acknowledges these records, or all.  Raises CommandError (NOT_SO)."""
+    try:
+        return Records(listing.replica).acknowledgements(ids)
+    except LookupError as unknown:
+        raise CommandError(
+            f"there is no record {unknown.args[0]}; `elmer conflicts` lists those that there are",
+            ExitStatus.NOT_SO,
+        ) from unknown
 
 
 def _side(side: Side) -> dict[str, Any]:

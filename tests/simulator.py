@@ -225,6 +225,14 @@ class World:
             self.cluster.connect(*pair)
         self.cluster.settle(random)
         self.check()
+        self.acknowledge(random)
+
+    def acknowledge(self, random: Random) -> None:
+        """Some people take note of a record, perhaps of the same one."""
+        for programs in self.programs:
+            listed = programs.fs.records()
+            if listed and random.random() < 0.3:
+                programs.fs.acknowledge([random.choice(listed).id])
 
     def check(self) -> None:
         library = self.cluster.library
@@ -261,7 +269,7 @@ def check_site(site: Site, expected: View) -> None:
     listed = {b"/" + conflict.path for conflict in site.fs.conflicts()}
     shown = {path for path, each in expected.snapshot().items() if each.conflict}
     assert listed == shown, f"{site.name} lists as conflicts {listed - shown} and not {shown - listed}"
-    check_records(site, expected)
+    check_records(site.name, site.fs, expected)
     findings = [f"{finding.key}: {finding.problem}" for finding in fsck(site.store)]
     assert not findings, f"fsck of {site.name}: {findings}"
     again = FileSystem(Replica(site.store.crashed(len(site.store.unsynced)), site.wall_ns))
@@ -270,10 +278,10 @@ def check_site(site: Site, expected: View) -> None:
     assert orphans(again) == orphaned, f"{site.name} has other orphans when reopened"
 
 
-def check_records(site: Site, expected: View) -> None:
-    listed = [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in site.fs.records()]
+def check_records(name: str, fs: FileSystem, expected: View) -> None:
+    listed = [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in fs.records()]
     want = [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in records(expected)]
-    assert listed == want, f"{site.name} lists the records {listed}, and the facts say {want}"
+    assert listed == want, f"{name} lists the records {listed}, and the facts say {want}"
 
 
 def of_owner(shown: Shown) -> Shown:

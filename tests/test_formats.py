@@ -14,6 +14,7 @@ from crdt.codec import CodecError, pack, unpack
 from crdt.encoding import decode_commit, encode_commit
 from crdt.facts import (
     ROOT,
+    Acknowledgement,
     Birth,
     Commit,
     Field,
@@ -25,6 +26,7 @@ from crdt.facts import (
     Pin,
     Placement,
     Policy,
+    RecordKind,
     Ref,
     Register,
     Removal,
@@ -124,7 +126,15 @@ EVERY_FACT = Commit(
         Xattr(INO, b"user.a", None, (DOT,)),
         Member(ReplicaId(2), "B", b"s" * 16, 1),
         Setting("policy", b"keep"),
+        Acknowledgement(INO, RecordKind.RENAME, DOT),
     ),
+)
+
+ACKNOWLEDGED = Commit(LATER, HLC, WALL_NS, (Acknowledgement(INO, RecordKind.UNLINK, DOT),))
+ACKNOWLEDGED_BYTES = (
+    "94cf0000020000000001cf018bcfe568000000cf17979cfe362a0000"  # dot, hlc, wall clock
+    "91"  # one fact
+    "940acf000001000000000204cf0000010000000002"
 )
 
 INODE = Inode(
@@ -183,9 +193,20 @@ ARRIVAL_BYTES = (
         (NAMES, encode_names, NAMES_BYTES),
         (VERSION, encode_version, VERSION_BYTES),
         (ARRIVAL, pack, ARRIVAL_BYTES),
+        (ACKNOWLEDGED, encode_commit, ACKNOWLEDGED_BYTES),
         ({0: b"a" * 32, 5: b"b" * 32}, encode_chunk, "0000000000000021" + "61" * 32 + "62" * 32),
     ],
-    ids=["commit", "policies", "continuing", "inode", "names", "version", "arrival", "chunk of a block map"],
+    ids=[
+        "commit",
+        "policies",
+        "continuing",
+        "inode",
+        "names",
+        "version",
+        "arrival",
+        "acknowledgement",
+        "chunk of a block map",
+    ],
 )
 def test_what_is_written_is_the_golden_vector(value, encode, golden):
     assert encode(value).hex() == golden
@@ -193,6 +214,7 @@ def test_what_is_written_is_the_golden_vector(value, encode, golden):
 
 def test_golden_vectors_are_read_back():
     assert decode_commit(bytes.fromhex(CREATE_BYTES)) == CREATE
+    assert decode_commit(bytes.fromhex(ACKNOWLEDGED_BYTES)) == ACKNOWLEDGED
     assert decode_commit(bytes.fromhex(POLICIES_BYTES)) == POLICIES
     assert decode_commit(bytes.fromhex(CONTINUING_BYTES)) == CONTINUING
     assert decode_inode(INO, bytes.fromhex(INODE_BYTES)) == INODE
@@ -250,6 +272,8 @@ def with_fact(fact):
         (with_fact((1, INO, 9, *CREATE.facts[0][2:])), "Birth.kind"),
         (with_fact((1, INO, 1, 0o10000, *CREATE.facts[0][3:])), "Birth.mode"),
         (with_fact((6, INO, 1, True, [])), "Register.value"),
+        (with_fact((10, INO, 0, DOT)), "Acknowledgement.kind"),
+        (with_fact((10, INO, 1, 7)), "Acknowledgement.dot"),
         (with_fact((99, 1)), "unknown kind"),
         (with_fact((1, INO)), "has 11 fields"),
         (with_fact(()), "unknown kind"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crdt.absorption import hidden_under
@@ -28,7 +28,7 @@ from translation.intent import posix_error
 from translation.listing import Conflict, Listing
 from translation.merge_policy import MergePolicies
 from translation.namespace import Caller, Namespace
-from translation.records import Record
+from translation.records import Record, Records, acknowledge
 from translation.replica import Replica
 from translation.twins import NOTHING_PARTS
 
@@ -439,6 +439,10 @@ class FileSystem:
 
     def records(self) -> list[Record]:
         return self.listing.records()
+
+    def acknowledge(self, ids: Sequence[str] | None = None) -> None:
+        """Take these records of what was overruled, or all, off the list.  Raises LookupError."""
+        acknowledge(self.replica, Records(self.replica).acknowledgements(ids))
 
     # -- time --------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class Check:
             yield from self._records(key, inode)
 
     def _records(self, key: bytes, inode: Inode) -> Iterator[Finding]:
-        has_records = bool(records_of(inode))
+        has_records = bool(records_of(self.state, inode))
         if inode.has_records != has_records:
             has = "has" if has_records else "has no"
             yield Finding(shown_key(key), f"it {has} records of what was overruled")

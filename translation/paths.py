@@ -41,5 +41,4 @@ class Paths(Intents):
         place = next(place for place in inode.shown if place.link == link)
         above = self.path(place.parent)
         assert above is not None, inode.ino
-        entries = self.view.group(self.view.members(place.parent), place.name)
-        return above + next((e.name for e in entries if (e.ino, e.link) == (inode.ino, link)), place.name)
+        return above + self.view.entry_at(inode.ino, place).name

@@ -6,15 +6,17 @@ overruled.  That walks a few rows a record, so it is not on the path of a reques
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from crdt.causality import counter_of, replica_of
-from crdt.facts import ROOT, LinkId, Placement
+from crdt.facts import ROOT, Acknowledgement, LinkId, Placement, RecordKind
 from crdt.names import crockford
-from crdt.records import Overruled, RecordKind, recorded, records_of
+from crdt.records import Overruled, recorded, records_of
 from crdt.rows import Inode, Stamped
 from crdt.versions import has_seen, surviving
 from translation.paths import Paths
+from translation.replica import Replica
 
 
 class Side(NamedTuple):
@@ -35,15 +37,42 @@ class Record(NamedTuple):
     ino: int
 
 
+Acknowledgements = dict[str, list[Acknowledgement]]  # by the id of the record
+
+
+def acknowledge(replica: Replica, found: Acknowledgements) -> None:
+    if found:
+        replica.commit(replica.begin(), [fact for facts in found.values() for fact in facts])
+
+
 class Records(Paths):
     def records(self) -> list[Record]:
-        """Return the records by path.  What one commit did to several members of a union is one."""
+        """Return the records by path.
+
+        What one commit did to several inodes (a union, twins) is one; it is told of the least number.
+        """
         found: dict[str, Record] = {}
         for inode in recorded(self.state):
-            for overruled in records_of(inode):
+            for overruled in records_of(self.state, inode):
                 record = self._record(inode, overruled)
                 found.setdefault(record.id, record)
         return sorted(found.values(), key=lambda record: (record.path, record.id))
+
+    def acknowledgements(self, ids: Sequence[str] | None = None) -> Acknowledgements:
+        """Return what is to be committed to take these records, or all, off the list.
+
+        Raises LookupError where there is no such record: its argument is the id.
+        """
+        known: Acknowledgements = {}
+        for inode in recorded(self.state):
+            for each in records_of(self.state, inode):
+                known.setdefault(self.id_of(each), []).append(Acknowledgement(each.ino, each.kind, each.dot))
+        if ids is None:
+            return known
+        for asked in ids:
+            if asked not in known:
+                raise LookupError(asked)
+        return {asked: known[asked] for asked in ids}
 
     def _record(self, inode: Inode, overruled: Overruled) -> Record:
         path = self.path_of_link(inode, overruled.link)

@@ -5,17 +5,24 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from crdt.causality import ReplicaId
+from crdt.facts import ROOT
+from crdt.store import MemoryStore
 from elmer.cli import main
 from elmer.config import Config, save
 from elmer.directory import StoreDirectory, held
 from elmer.rocks import RocksStore
 from elmer.ticket import Ticket, encode
+from elmer.volume import opened
+from translation.filesystem import Caller, FileSystem
+from translation.replica import Replica
 
 TICKET = Ticket(b"v" * 16, b"s" * 32, b"d" * 32, ())
 
@@ -192,6 +199,62 @@ def test_digest_and_conflicts_of_a_store_at_rest(run, store):
     assert json.loads(run("conflicts", store, "--json").out) == {"conflicts": [], "records": []}
 
 
+def test_records_of_a_store_at_rest_are_listed_and_acknowledged(run, store):
+    with opened(StoreDirectory(store)) as replica:
+        ids = overrule(replica)
+    listed = json.loads(run("conflicts", store, "--json").out)["records"]
+    assert [(each["id"], each["kind"], each["path"]) for each in listed] == [
+        (ids[0], "unlink", "f"),
+        (ids[1], "unlink", "g"),
+    ]
+    assert re.search(rf"{ids[0]} +f +a removed f +b wrote f", run("conflicts", store).out)
+    assert "overruled  2" in run("status", store).out
+    assert run("resolve", store, ids[0], "--acknowledge").out == "acknowledged 1 record\n"
+    assert json.loads(run("status", store, "--json").out)["records"] == 1
+    said = run("resolve", store, ids[0], "--acknowledge")
+    assert_refused(said, 1, f"there is no record {ids[0]}; `elmer conflicts`")
+    said = run("resolve", store, "--all", "--acknowledge", "--json")
+    assert json.loads(said.out) == {"acknowledged": [ids[1]]}
+    assert run("resolve", store, "--all", "--acknowledge").out == "acknowledged 0 records\n"
+    assert run("conflicts", store).out == "no conflicts\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["rename-a-1"], "say what to do"),
+        (["--acknowledge"], "name the records"),
+        (["rename-a-1", "--all", "--acknowledge"], "name the records"),
+    ],
+)
+def test_what_to_resolve_and_how_has_to_be_said(run, store, arguments, says):
+    assert_refused(run("resolve", store, *arguments), 2, says)
+
+
+def overrule(replica: Replica) -> list[str]:
+    """Merge edits of two files that this replica has removed; return the ids of the records."""
+    rows, number = MemoryStore(), ReplicaId(replica.replica % 1000 + 1)
+    Replica.create(rows, replica.volume, number, "b", b"b" * 16, time.time_ns(), replica.members())
+    here, there = FileSystem(replica), FileSystem(Replica(rows, time.time_ns))
+    for name in (b"f", b"g"):
+        here.release(here.create(ROOT, name, 0o644, os.O_WRONLY, Caller(0, 0))[0])
+    pull(there.replica, replica)
+    for name in (b"f", b"g"):
+        here.unlink(ROOT, name)
+        fh = there.open(there.lookup(ROOT, name).ino, os.O_WRONLY)
+        there.write(fh, 0, b"edited")
+        there.release(fh)
+    pull(replica, there.replica)
+    replica.sync()
+    return [record.id for record in here.records()]
+
+
+def pull(replica: Replica, other: Replica) -> None:
+    other.sync()
+    new = other.arrivals(0, replica.seen(), 1 << 20)
+    replica.receive(new.commits, new.vector, other.store_id, new.next)
+
+
 def test_a_copy_of_a_store_shows_the_same_digest(run, store, scratch):
     shutil.copytree(store, scratch / "copy")
     assert run("digest", scratch / "copy").out == run("digest", store).out
@@ -335,8 +398,8 @@ def test_bad_usage_is_2(run, arguments):
     assert run(*arguments).status == 2
 
 
-COMMANDS = """init; invite; join; mount; serve; umount; status; digest; conflicts; fsck; offline; online;
-sync; demo; peers; peers list; peers add; peers remove; policy;
+COMMANDS = """init; invite; join; mount; serve; umount; status; digest; conflicts; resolve; fsck; offline;
+online; sync; demo; peers; peers list; peers add; peers remove; policy;
 policy list; policy set; policy remove"""
 
 

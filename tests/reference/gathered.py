@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from crdt.causality import Dot, ReplicaId, Stamp, covers
 from crdt.facts import (
+    Acknowledgement,
     Birth,
     Commit,
     Fact,
@@ -96,6 +97,7 @@ class Gathered:
         self.links: dict[LinkId, Link] = {}
         self.versions: dict[Ref, Made[Version]] = {}
         self.names: dict[ReplicaId, str] = {}
+        self.acknowledged: set[Acknowledgement] = set()
         self.wall_ns: dict[Dot, int] = {}
         registers: list[Made[Register]] = []
         for commit in sorted(commits, key=lambda c: c.stamp):
@@ -125,6 +127,8 @@ class Gathered:
                 self.versions.setdefault(Ref(fact.ino, fact.version), Made(stamp, fact))
             case Member():
                 self.names[fact.replica] = fact.name
+            case Acknowledgement():
+                self.acknowledged.add(fact)
 
     def _link(self, fact: Placement | Removal | Pin) -> Link:
         return self.links.setdefault(fact.link, Link(fact.ino))

@@ -6,7 +6,7 @@
 - *rmdir*, *unlink*: a removal of a name that shows all the same: of a directory since something is inside, of
   a file since it had not seen a content.  Of one replica's removals only the last, which had seen the others.
 
-Each says on which path it is, what was overruled, and what did that.
+Each says on which path it is, what was overruled, and what did that.  One that somebody acknowledged is gone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from crdt.causality import counter_of, replica_of
-from crdt.facts import ROOT, Ino, LinkId, Placement, Removal
+from crdt.facts import ROOT, Acknowledgement, Ino, LinkId, Placement, RecordKind, Removal
 from crdt.state import hash_of_name
 from tests.reference.gathered import SPLIT, Link, Made
 from tests.reference.names import Entry, View, crockford
@@ -37,8 +37,14 @@ class Record(NamedTuple):
 
 
 def records(view: View) -> list[Record]:
-    """Return all that `view` shows, by path.  What one commit did to several members of a union is one."""
-    return sorted(set(Records(view).found()), key=lambda record: (record.path, record.id))
+    """Return all that `view` shows, by path.
+
+    What one commit did to several inodes (a union, twins) is one; it is told of the least number.
+    """
+    found: dict[str, Record] = {}
+    for record in Records(view).found():
+        found.setdefault(record.id, record)
+    return sorted(found.values(), key=lambda record: (record.path, record.id))
 
 
 class Records:
@@ -54,7 +60,7 @@ class Records:
                 self._go_down(entry.ino, above + name + b"/")
 
     def found(self) -> Iterator[Record]:
-        for number in self.path_of:
+        for number in sorted(self.path_of, key=lambda n: (self.facts.links[n].ino, n)):
             link = self.facts.links[number]
             if self.places.live[number]:
                 yield from self._lost_names(number)
@@ -69,18 +75,19 @@ class Records:
             goal = self._former_path(made.fact.parent) + self._name_of(number, made)
             overruled = self._side(made, "moved to", goal)
             if made.stamp < holds.stamp:
-                yield self._record("rename", number, made, overruled, self._placed(number))
+                yield from self._record(RecordKind.RENAME, number, made, overruled, self._placed(number))
             else:
                 assert made in self.places.skipped, made
                 by = self._in_the_way(number, made.fact) or self._placed(number)
-                yield self._record("move", number, made, overruled, by)
+                yield from self._record(RecordKind.MOVE, number, made, overruled, by)
 
     def _removals(self, number: LinkId, link: Link) -> Iterator[Record]:
-        kind = "rmdir" if self.facts.is_directory(number) else "unlink"
+        is_directory = self.facts.is_directory(number)
+        kind = RecordKind.RMDIR if is_directory else RecordKind.UNLINK
         for made in self._last_of_each(link):
             overruled = self._side(made, "removed", self.path_of[number])
-            by = self._inside(number) if kind == "rmdir" else self._written(number)
-            yield self._record(kind, number, made, overruled, by)
+            by = self._inside(number) if is_directory else self._written(number)
+            yield from self._record(kind, number, made, overruled, by)
 
     def _last_of_each(self, link: Link) -> list[Made[Removal]]:
         """The last removal by each replica of what still is a placement.
@@ -139,9 +146,13 @@ class Records:
 
     # -- how it is written -----------------------------------------------------------------------
 
-    def _record(self, kind: str, number: LinkId, made: Made[Any], overruled: Side, by: Side) -> Record:
-        count = crockford(counter_of(made.stamp.dot))
-        return Record(f"{kind}-{overruled.replica}-{count}", self.path_of[number], overruled, by)
+    def _record(
+        self, kind: RecordKind, number: LinkId, made: Made[Any], overruled: Side, by: Side
+    ) -> Iterator[Record]:
+        dot = made.stamp.dot
+        if Acknowledgement(self.facts.links[number].ino, kind, dot) not in self.facts.acknowledged:
+            name = f"{kind.name.lower()}-{overruled.replica}-{crockford(counter_of(dot))}"
+            yield Record(name, self.path_of[number], overruled, by)
 
     def _side(self, made: Made[Any], did: str, path: bytes) -> Side:
         dot = made.stamp.dot

@@ -92,6 +92,31 @@ def test_of_a_union_that_was_moved_twice_one_record_is_listed():
     assert told(a, b) == [("g", "A moved to e", "B moved to g")]
 
 
+def test_of_twins_the_path_is_that_of_the_one_that_shows():
+    """C's file hides under B's older one, which is a conflict entry since A made a directory."""
+    a, b, c = shells(0, 0, 0)
+    b.write("n", "same")
+    c.write("p", "same")
+    a.hear(c)
+    a.move("p", "x")
+    a.mkdir("n")
+    c.move("p", "n")
+    (entry,) = exchange(a, b, c).keys() - {"n"}
+    assert told(a, b, c) == [(entry, "A moved to x", f"C moved to {entry}")]
+
+
+def test_a_removal_of_twins_that_two_edits_beat_is_one_record():
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "same")
+    b.write("f", "same")
+    c.hear(b)
+    b.hear(a)
+    b.remove("f")
+    a.append("f", ", by A")
+    c.append("f", ", by C")
+    assert told(a, b, c) == [("f.conflict-A-2", "B removed f.conflict-A-2", "A wrote f.conflict-A-2")]
+
+
 def test_a_lost_name_in_a_directory_that_is_gone_has_its_path_all_the_same():
     a, b = shells(0, 0)
     a.write("f", "text")
@@ -340,6 +365,102 @@ def test_the_edit_that_beat_a_removal_is_one_that_no_removal_has_seen():
     c.remove("g")
     exchange(a, b, c)
     assert [sentence(record.by) for record in a.fs.records()] == ["B wrote g"]
+
+
+# -- acknowledging -------------------------------------------------------------------------------------
+
+
+def test_a_record_that_one_acknowledges_is_gone_everywhere():
+    a, b = overruled_unlink()
+    exchange(a, b)
+    b.fs.acknowledge([record.id for record in b.fs.records()])
+    assert b.fs.records() == []
+    assert told(a, b) == []
+    assert exchange(a, b) == {"f": "new"}  # nothing else has changed
+    assert not [key for key in a.store.rows if key[:1] == b"R"]
+
+
+def test_only_the_records_that_are_named_are_acknowledged():
+    a, b = shells(0, 0)
+    for path in ("f", "g"):
+        a.write(path, "old")
+    b.hear(a)
+    for path in ("f", "g"):
+        a.remove(path)
+        b.write(path, "new")
+    exchange(a, b)
+    first, second = a.fs.records()
+    a.fs.acknowledge([first.id])
+    assert told(a, b) == [("g", "A removed g", "B wrote g")]
+    a.fs.acknowledge()
+    assert told(a, b) == []
+    with pytest.raises(LookupError, match=second.id):
+        a.fs.acknowledge([second.id])
+
+
+def test_what_is_overruled_after_an_acknowledgement_is_recorded():
+    a, b = overruled_unlink()
+    exchange(a, b)
+    b.fs.acknowledge()
+    a.remove("f")
+    b.append("f", " and more")
+    assert told(a, b) == [("f", "A removed f", "B wrote f")]
+
+
+def test_what_was_overruled_unheard_of_is_not_acknowledged():
+    """A acknowledges C's removal; B's, of which A has not heard, is overruled by the same edit."""
+    a, b, c, d = shells(0, 0, 0, 0)
+    a.write("f", "old")
+    for other in (b, c, d):
+        other.hear(a)
+    b.remove("f")
+    c.remove("f")
+    d.write("f", "new")
+    a.hear(c, d)
+    a.fs.acknowledge()
+    assert told(a, b, c, d) == [("f", "B removed f", "D wrote f")]
+
+
+def test_two_may_acknowledge_one_record():
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    a.remove("f")
+    b.write("f", "new")
+    exchange(a, b)
+    a.fs.acknowledge()
+    b.fs.acknowledge()
+    c.hear(b)
+    assert told(a, b, c) == []
+
+
+def test_all_members_of_a_union_are_acknowledged_as_one():
+    a, b = shells(0, 0)
+    a.mkdir("d")
+    b.mkdir("d")
+    exchange(a, b)
+    a.move("d", "e")
+    b.move("d", "g")
+    exchange(a, b)
+    (record,) = a.fs.records()
+    a.fs.acknowledge([record.id])
+    assert told(a, b) == []
+
+
+def test_an_acknowledgement_may_come_before_what_was_overruled_shows():
+    """C hears of the removal and of the acknowledgement in one pass, and of all else before."""
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    a.remove("f")
+    b.write("f", "new")
+    c.hear(b)
+    a.hear(b)
+    a.fs.acknowledge()
+    for _ in c.hear_one_by_one(a):
+        pass
+    assert c.fs.records() == []
+    assert c.findings() == []
 
 
 # -- all of them ---------------------------------------------------------------------------------------

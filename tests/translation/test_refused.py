@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from crdt.causality import ReplicaId, VersionVector, make_dot
+from crdt.causality import Dot, ReplicaId, VersionVector, make_dot
 from crdt.codec import CodecError
 from crdt.encoding import encode_commit
 from crdt.facts import (
     DERIVED,
     ROOT,
+    Acknowledgement,
     Birth,
     Commit,
     Field,
@@ -17,6 +18,7 @@ from crdt.facts import (
     Kind,
     LinkId,
     Placement,
+    RecordKind,
     Ref,
     Register,
     Version,
@@ -92,6 +94,8 @@ def impossible(file: Ino, directory: Ino) -> dict[str, object]:
         "too many permission bits": Register(file, Field.MODE, 0o10000, ()),
         "a negative owner": Register(file, Field.UID, -1, ()),
         "an unknown inode": Register(NEW, Field.UID, 1, ()),
+        "a record of an unknown inode": Acknowledgement(NEW, RecordKind.MOVE, Dot(file)),
+        "a record of a stranger's commit": Acknowledgement(file, RecordKind.MOVE, DOT),
     }
 
 
