@@ -47,6 +47,16 @@ def test_who_removes_a_file_has_not_seen_the_content_whose_blocks_are_not_here()
     assert exchange(a, b) == {"f": BIG}
 
 
+def test_who_removes_an_entry_has_not_seen_the_content_whose_blocks_are_not_here():
+    """As above, of a conflict entry: removing it chooses the file over what the entry showed."""
+    a, b, entry = conflict()
+    a.write(entry, BIG)
+    b.hear(a, blocks=False)
+    assert b.read(entry) == b"from A"
+    b.remove(entry)
+    assert exchange(a, b) == {"f": "from B", entry: BIG}
+
+
 def test_a_file_that_replaces_one_with_an_entry_beside_it_leaves_the_entry():
     """A fifo is renamed over a file that has a content conflict entry.
 

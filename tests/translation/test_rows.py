@@ -238,6 +238,20 @@ def test_row_16_a_removal_beats_a_change_of_attributes():
     assert exchange(a, b) == {}
 
 
+def test_row_16_a_removal_beats_a_chmod_of_what_is_a_conflict_entry_elsewhere():
+    """At A, what B wrote is a conflict entry, which chmod makes a file of its own.  B, who has not heard,
+    removes its file: a chmod keeps nothing, whatever it is done to."""
+    a, b = shells(0, 0)
+    a.create("f")
+    b.hear(a)
+    b.write("f", "from B")
+    a.write("f", "from A")
+    a.hear(b)
+    b.remove("f")
+    a.chmod(entry_of(a.shows, "f", "B"), 0o600)
+    assert exchange(a, b) == {"f": "from A"}
+
+
 def test_row_17_a_rename_beats_a_removal():
     a, b = shells(0, 0)
     a.write("f", "text")
@@ -245,6 +259,26 @@ def test_row_17_a_rename_beats_a_removal():
     a.remove("f")
     b.move("f", "g")
     assert exchange(a, b) == {"g": "text"}
+
+
+def test_row_17_a_removal_covers_what_concurrent_renames_had_replaced():
+    """A and B rename C's file; A, who has heard of both, renames it once more, and removes it.
+
+    C hears of the last name and of the removal.  The renames before were superseded, and that they had
+    replaced the name which C shows is told by what came after.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    c.create("f")
+    a.hear(c)
+    b.hear(c)
+    a.move("f", "g")
+    b.move("f", "h")
+    a.hear(b)
+    a.move("h", "i")
+    a.remove("i")
+    c.hear(a)
+    assert c.shows == {}
+    assert exchange(*peers) == {}
 
 
 def test_row_18_a_new_link_survives_the_removal_of_the_old_name():

@@ -37,13 +37,14 @@ def test_a_rename_beats_a_later_split():
 
 
 def test_a_removal_covers_what_was_never_sent():
-    """A gives a file two new names and removes it, all before B hears anything.
+    """A gives B's file two new names and removes it, all before B hears anything.
 
-    The first rename is never sent.  The removal must tell of it, or B would find the file where it was.
+    The renames are never sent.  The removal must tell what the first of them replaced, or B would find the
+    file where it was.
     """
     a, b = shells(0, 0)
-    a.create("w")
-    b.hear(a)
+    b.create("w")
+    a.hear(b)
     a.move("w", "x")
     a.move("x", "y")
     a.remove("y")
@@ -126,6 +127,31 @@ def test_a_choice_does_not_undo_a_removal():
 
 
 # -- which content shows -------------------------------------------------------------------------------
+
+
+def test_the_same_content_written_twice_is_no_conflict():
+    """Both write the same, and B goes on from there: what B shows has all of it."""
+    a, b = shells(0, 0)
+    a.create("f")
+    b.hear(a)
+    a.write("f", "t")
+    b.write("f", "t")
+    b.write("f", "u")
+    assert exchange(a, b) == {"f": "u"}
+
+
+def test_superseded_versions_still_tell_what_a_branch_contained():
+    """Both correct old to new, and A goes on to newer.  When they meet the heads are newer and B's new.
+
+    That A's line had been through new is known only from a version that nothing shows any more.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    a.write("f", "new")
+    a.write("f", "newer")
+    b.write("f", "new")
+    assert exchange(a, b) == {"f": "newer"}
 
 
 def test_opposite_choices_lose_nothing():
