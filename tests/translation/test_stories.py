@@ -261,6 +261,21 @@ def test_saving_by_rename_takes_no_name_from_another_file():
     assert sorted(shown.values()) == ["from A", "from B"]
 
 
+def test_a_file_continues_the_one_removed_at_its_name():
+    """Both save f by removing it and making it anew, as git checkout does.
+
+    A corrects old to new.  B does the same and goes on to newer: no conflict, as if both had written into f.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    for shell, contents in ((a, ["new"]), (b, ["new", "newer"])):
+        for content in contents:
+            shell.remove("f")
+            shell.write("f", content)
+    assert exchange(a, b) == {"f": "newer"}
+
+
 def test_a_conflict_entry_names_who_made_it():
     """A made f.  B writes into it while A saves it by rename: the entry is B's work, and says so."""
     a, b = shells(0, 0)
@@ -270,6 +285,23 @@ def test_a_conflict_entry_names_who_made_it():
     a.save("f", "from A")
     shown = exchange(a, b)
     assert shown == {"f": "from A", entry_of(shown, "f", "B"): "from B"}
+
+
+def test_twins_keep_their_hard_links_together():
+    """Both unpack an archive in which x and y are one file.  They are one file still, and B edits it.
+
+    At x B's file is the newer one, at y A's: were the newest to show, x and y would be two files.
+    """
+    a, b = shells(0, 0)
+    a.write("x", "text")
+    b.write("x", "text")
+    b.link("x", "y")
+    a.link("x", "y")
+    assert exchange(a, b) == {"x": "text", "y": "text"}
+    assert a.stat("x").ino == a.stat("y").ino == b.stat("x").ino
+    assert a.stat("x").nlink == 2
+    b.write("y", "edited")
+    assert exchange(a, b) == {"x": "edited", "y": "edited"}
 
 
 def test_a_dead_member_does_not_lead_a_union():

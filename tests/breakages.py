@@ -1,0 +1,342 @@
+"""Rules of the merge, each with a change of one place that breaks it and the tests that must then fail."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+STORIES = "tests/translation/test_stories.py"
+ROWS = "tests/translation/test_rows.py"
+MERGE = "tests/translation/test_merge.py"
+FOUND = "tests/translation/test_found.py"
+
+
+class Breakage(NamedTuple):
+    name: str  # what is so no more
+    file: str
+    old: str  # stands once in the file
+    new: str
+    caught_by: tuple[str, ...]  # all of these fail
+
+
+BREAKAGES = [
+    # -- directories form a tree -----------------------------------------------------------------------
+    Breakage(
+        "a cycle is not seen",
+        "crdt/moves.py",
+        "takes = not self._is_within(group[0][1][PARENT], [move[INO] for _, move, _ in group])",
+        "takes = True",
+        (
+            f"{ROWS}::test_row_9_two_directories_moved_into_each_other",
+            f"{ROWS}::test_row_9_a_cycle_of_three",
+            f"{ROWS}::test_row_9_a_skipped_move_is_settled_by_the_next_one",
+        ),
+    ),
+    Breakage(
+        "late moves leave in effect what was moved after them",
+        "crdt/moves.py",
+        "for _, data in self.state.store.scan(first, LOG_END):",
+        "for _, data in self.state.store.scan(LOG_END, LOG_END):",
+        (f"{ROWS}::test_row_9_two_directories_moved_into_each_other",),
+    ),
+    Breakage(
+        "what was undone for late moves is not done again",
+        "crdt/moves.py",
+        "if self._undo(first) else",
+        "if not self._undo(first) else",
+        (
+            f"{ROWS}::test_row_4_both_directories_keep_their_content",
+            f"{ROWS}::test_row_6_two_renames_of_a_directory_leave_one_with_all_inside",
+        ),
+    ),
+    Breakage(
+        "late moves are done before the others, not in the order of stamps",
+        "crdt/moves.py",
+        "            while next_key <= key:\n",
+        "            while next_move:\n",
+        (f"{ROWS}::test_row_9_a_cycle_of_three",),
+    ),
+    Breakage(
+        "a renaming within one directory cannot make a cycle",
+        "crdt/moves.py",
+        "takes = not self._is_within(",
+        "takes = any(left.directory == move[PARENT] for _, move, _ in group"
+        " for left in stamped_of(move).fact.left) or not self._is_within(",
+        (f"{STORIES}::test_a_rename_within_a_move_that_is_skipped_is_skipped",),
+    ),
+    Breakage(
+        "what one commit moves goes one by one",
+        "crdt/moves.py",
+        "yield from (list(group) for _, group in groupby(moves, _target))",
+        "yield from ([move] for move in moves)",
+        (f"{STORIES}::test_a_union_is_not_torn",),
+    ),
+    Breakage(
+        "a clock follows its own time alone",
+        "crdt/hlc.py",
+        "return max(latest + 1, ",
+        "return max(1, ",
+        (f"{STORIES}::test_a_rename_that_saw_another_wins_with_a_slow_clock",),
+    ),
+    # -- what a fact covers ----------------------------------------------------------------------------
+    Breakage(
+        "a removal covers the last placement, not what that had replaced",
+        "crdt/rows.py",
+        "return context_with(placement.fact.context, None if placement.fact.split else placement.dot)",
+        "return context_with((), None if placement.fact.split else placement.dot)",
+        (f"{STORIES}::test_a_removal_covers_what_was_never_sent",),
+    ),
+    Breakage(
+        "a placement covers concurrent ones, not what these had replaced",
+        "crdt/rows.py",
+        "            for dot in placement.fact.context:\n",
+        "            for dot in ():\n",
+        (f"{ROWS}::test_row_17_a_removal_covers_what_concurrent_renames_had_replaced",),
+    ),
+    Breakage(
+        "renaming an entry does not replace the placement of a split",
+        "translation/namespace.py",
+        "entry.ino, link, home, name, over_split=True, rank=rank",
+        "entry.ino, link, home, name, rank=rank",
+        (f"{STORIES}::test_a_rename_beats_a_later_split",),
+    ),
+    # -- what is alive ---------------------------------------------------------------------------------
+    Breakage(
+        "a removal takes away what it had not seen",
+        "crdt/rows.py",
+        "found = [removal.stamp for removal in self.removals if is_replaced(placement, removal.fact)]",
+        "found = [removal.stamp for removal in self.removals]",
+        (
+            f"{ROWS}::test_row_12_rm_r_and_a_rename_out_of_the_directory",
+            f"{ROWS}::test_row_17_a_rename_beats_a_removal",
+        ),
+    ),
+    Breakage(
+        "an edit does not beat a removal",
+        "crdt/visible.py",
+        "    if left and not has_seen(state, inode, left):",
+        "    if not left and not has_seen(state, inode, left):",
+        (
+            f"{STORIES}::test_an_edit_beats_a_removal_that_did_not_see_it",
+            f"{ROWS}::test_row_11_rm_r_and_a_rename_of_the_directory",
+            f"{ROWS}::test_row_31_edits_inside_what_was_removed_long_ago_come_back_with_their_directories",
+        ),
+    ),
+    Breakage(
+        "a removed directory does not show for what is inside",
+        "crdt/view.py",
+        "(inode.is_live() or self.state.counts(ino).items)",
+        "inode.is_live()",
+        (
+            f"{STORIES}::test_a_directory_stays_when_the_last_thing_leaves_it",
+            f"{ROWS}::test_row_31_edits_inside_what_was_removed_long_ago_come_back_with_their_directories",
+        ),
+    ),
+    Breakage(
+        "a removed directory goes with the last thing inside",
+        "translation/intent.py",
+        "if directory == ROOT or inode.is_live() or",
+        "if not directory or inode or",
+        (f"{STORIES}::test_a_directory_stays_when_the_last_thing_leaves_it",),
+    ),
+    Breakage(
+        "the name that a split makes keeps its file",
+        "crdt/versions.py",
+        "any(not p.fact.split for link",
+        "any(True for link",
+        (f"{ROWS}::test_row_16_a_removal_beats_a_chmod_of_what_is_a_conflict_entry_elsewhere",),
+    ),
+    Breakage(
+        "removing an entry leaves the name that a split makes of it elsewhere",
+        "translation/namespace.py",
+        "            over_split=True,\n            seen=",
+        "            seen=",
+        (f"{STORIES}::test_a_removed_entry_does_not_stay_for_a_link_to_it",),
+    ),
+    Breakage(
+        "a choice counts as an edit",
+        "crdt/versions.py",
+        "return head.settles and _is_settlement_of_dropped(state, inode, head.ref)",
+        "return False",
+        (f"{STORIES}::test_a_choice_does_not_undo_a_removal",),
+    ),
+    # -- which content shows ---------------------------------------------------------------------------
+    Breakage(
+        "of two branches the one whose first version is older leads",
+        "crdt/versions.py",
+        "    return 1 if found.left > found.right else -1\n",
+        "    return 1 if found.left < found.right else -1\n",
+        (
+            f"{ROWS}::test_row_21_two_writes_are_both_kept_whole",
+            f"{ROWS}::test_row_7_two_saves_by_rename_are_a_content_conflict",
+        ),
+    ),
+    Breakage(
+        "of two branches the one that was edited last leads",
+        "crdt/versions.py",
+        "return order(fork(branch(state, a.ref), branch(state, b.ref)))",
+        "return 1 if a.stamp > b.stamp else -1",
+        (f"{STORIES}::test_an_edit_leaves_the_name_of_a_conflict_entry",),
+    ),
+    Breakage(
+        "a version settles nothing",
+        "crdt/heads.py",
+        "for parent in version.parents[1:]:",
+        "for parent in version.parents[:0]:",
+        (
+            f"{MERGE}::test_removing_a_conflict_entry_settles_it",
+            f"{MERGE}::test_a_conflict_entry_keeps_its_name_when_the_file_is_removed",
+        ),
+    ),
+    Breakage(
+        "the same choice made twice is two",
+        "translation/intent.py",
+        "number = _choice(parents) if settles else VersionId(moment.dot)",
+        "number = VersionId(moment.dot)",
+        (f"{STORIES}::test_the_same_choice_made_twice_is_one",),
+    ),
+    Breakage(
+        "who removes one of several files means its content to be gone",
+        "translation/namespace.py",
+        "return [version, self.remove(inode, entry.link), *twins, *rescued]",
+        "return [version, self.remove(inode, entry.link, self.seen_heads(inode)), *twins, *rescued]",
+        (f"{STORIES}::test_opposite_choices_lose_nothing",),
+    ),
+    Breakage(
+        "a pinned entry is no alternative any more",
+        "translation/intent.py",
+        "beside = [*self.view.group(members, origin), *self.view.pinned(members, origin)]",
+        "beside = [*self.view.group(members, origin)]",
+        (f"{STORIES}::test_each_leaves_one_of_three",),
+    ),
+    Breakage(
+        "a choice is made over content that nobody here was shown",
+        "translation/intent.py",
+        "return next((head.here.ref for head in (*beside, *owner.heads) if head.ref == ref), ref)",
+        "return ref",
+        (f"{FOUND}::test_who_removes_an_entry_has_not_seen_the_content_whose_blocks_are_not_here",),
+    ),
+    Breakage(
+        "a branch that forks from an older version has the blocks of the newer",
+        "crdt/heads.py",
+        "                copy.restore(undo[8:])",
+        "                pass",
+        (
+            f"{MERGE}::test_forks_of_large_files_share_what_they_share",
+            f"{ROWS}::test_row_22_writes_to_different_blocks_are_not_mixed",
+        ),
+    ),
+    Breakage(
+        "equal contents are a conflict",
+        "crdt/absorption.py",
+        "    if not adds_nothing(state, end, shown, common):\n",
+        "    if True:\n",
+        (f"{STORIES}::test_the_same_content_written_twice_is_no_conflict",),
+    ),
+    Breakage(
+        "contents are compared with what shows, not with what the other branch has had",
+        "crdt/absorption.py",
+        "return any(digest_at(state, ref) == mine for ref in _since(line(state, *other), common))",
+        "return mine == theirs",
+        (f"{STORIES}::test_superseded_versions_still_tell_what_a_branch_contained",),
+    ),
+    Breakage(
+        "a file that is made where one was removed has no past",
+        "translation/namespace.py",
+        "lineage=None if gone is None else gone.version,",
+        "lineage=None,",
+        (f"{STORIES}::test_a_file_continues_the_one_removed_at_its_name",),
+    ),
+    # -- names -----------------------------------------------------------------------------------------
+    Breakage(
+        "a request does not look at the names beside those it changes",
+        "translation/locality.py",
+        "        if not contested:\n            return []",
+        "        if not contested or contested:\n            return []",
+        (
+            f"{STORIES}::test_a_conflict_entry_does_not_take_a_name_that_becomes_free",
+            f"{MERGE}::test_all_names_that_were_listed_can_be_removed_or_moved_in_any_order",
+        ),
+    ),
+    Breakage(
+        "a conflict entry is named after the newest version of its branch",
+        "crdt/names.py",
+        "                step_of(self.state, top).stamp.dot,",
+        "                head.dot,",
+        (f"{STORIES}::test_an_edit_leaves_the_name_of_a_conflict_entry",),
+    ),
+    Breakage(
+        "a file that lost its name is named after who placed it",
+        "crdt/names.py",
+        "            if claim is not claims[0]:\n",
+        "            if claim not in claims:\n",
+        (f"{STORIES}::test_a_conflict_entry_names_who_made_it",),
+    ),
+    Breakage(
+        "what is saved by rename has no past",
+        "translation/namespace.py",
+        "            lineage = self.seen_of(replaced)\n",
+        "            lineage = None\n",
+        (f"{STORIES}::test_a_conflict_entry_names_who_made_it",),
+    ),
+    Breakage(
+        "what is saved by rename claims the name anew",
+        "translation/lineage.py",
+        "return placed.fact.rank or placed.stamp",
+        "return None",
+        (f"{STORIES}::test_saving_by_rename_takes_no_name_from_another_file",),
+    ),
+    Breakage(
+        "of twins the one with the best claim shows, not the oldest",
+        "crdt/claims.py",
+        "other_first = (other.age, other.link) < (self.age, self.link)",
+        "other_first = compare_claims(other, self) > 0",
+        (f"{STORIES}::test_twins_keep_their_hard_links_together",),
+    ),
+    # -- unions ----------------------------------------------------------------------------------------
+    Breakage(
+        "directories made at one name are strangers",
+        "crdt/names.py",
+        "    if a.fact.native and b.fact.native:\n",
+        "    if a is b:\n",
+        (
+            f"{ROWS}::test_row_2_two_directories_of_one_name_are_one",
+            f"{ROWS}::test_unions_meet_inside_unions",
+        ),
+    ),
+    Breakage(
+        "a union that is renamed is many",
+        "translation/namespace.py",
+        "mates = entry.members if len(entry.members) > 1 else ()",
+        "mates = ()",
+        (f"{ROWS}::test_row_2_two_directories_of_one_name_are_one",),
+    ),
+    Breakage(
+        "the oldest member leads a union, also when it was removed",
+        "crdt/names.py",
+        "union.sort(key=lambda ino: (not rows[ino].is_live(), rows[ino].stamp))",
+        "union.sort(key=lambda ino: rows[ino].stamp)",
+        (f"{STORIES}::test_a_dead_member_does_not_lead_a_union",),
+    ),
+    Breakage(
+        "what is made in a union goes to its lead",
+        "translation/intent.py",
+        "                if replica_of(member) == self.replica.replica and",
+        "                if not member and",
+        (f"{STORIES}::test_what_was_put_into_a_directory_stays_with_it",),
+    ),
+    Breakage(
+        "a union has the mode of its lead",
+        "translation/attributes.py",
+        "        for row in rows:\n            bits &= row.mode\n        lead = rows[0]",
+        "        bits &= rows[0].mode\n        lead = rows[0]",
+        (f"{STORIES}::test_a_union_shows_the_bits_that_all_members_leave",),
+    ),
+    # -- attributes ------------------------------------------------------------------------------------
+    Breakage(
+        "concurrent modes add up",
+        "crdt/rows.py",
+        "                bits &= other.fact.value\n",
+        "                bits |= other.fact.value\n",
+        (f"{ROWS}::test_row_14_concurrent_modes_show_what_both_leave",),
+    ),
+]
