@@ -56,6 +56,7 @@ Exit status:
   3  no daemon or no peer answers
   4  the store cannot be used: taken, damaged, or of another format
   5  the system does not let us mount
+  6  elmer's source tree, which `sim` needs, is not here
 
 \b
 Example, two replicas on one machine:
@@ -77,11 +78,11 @@ def elmer() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command (by default that of the process) and exit with its status."""
-    from elmer import cli_inspect, cli_mount, cli_peers, cli_policy, cli_resolve, cli_volume
+    from elmer import cli_inspect, cli_mount, cli_peers, cli_policy, cli_resolve, cli_sim, cli_volume
 
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # of a name that is no text
-    for commands in (cli_volume, cli_mount, cli_inspect, cli_resolve, cli_peers, cli_policy):
+    for commands in (cli_volume, cli_mount, cli_inspect, cli_resolve, cli_peers, cli_policy, cli_sim):
         for command in commands.COMMANDS:
             elmer.add_command(command)
     elmer.add_command(demo)

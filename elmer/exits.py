@@ -16,6 +16,7 @@ class ExitStatus(IntEnum):
     UNREACHABLE = 3  # no daemon, or no peer, answers
     STORE = 4  # the store cannot be used: taken, damaged, of another format
     MOUNT = 5  # the system does not let us mount
+    SOURCE = 6  # elmer's source tree is not here
 
 
 class CommandError(Exception):

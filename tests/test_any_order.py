@@ -8,11 +8,9 @@ import pytest
 from crdt.causality import Dot, ReplicaId, VersionVector, replica_of
 from crdt.encoding import encode_commit
 from crdt.store import MemoryStore
-from tests.cluster import START_NS, VOLUME
-from tests.reference import CURRENT_RULES, View
-from tests.reference.gathered import Gathered
-from tests.simulator import check_records, compare, simulate
-from tests.walk import walk
+from tests.simulator.cluster import START_NS, VOLUME
+from tests.simulator.healed import check_shown, expected_of
+from tests.simulator.play import simulate
 from translation.filesystem import FileSystem
 from translation.fsck import check as fsck
 from translation.replica import Replica
@@ -59,12 +57,11 @@ def test_facts_show_the_same_in_any_order_and_grouping(seed):
     assert run.failure is None, run.failure.text
     library, random = run.library, Random(seed)
     assert len({replica_of(dot) for dot in library.commits}) > 1
-    expected = View(Gathered(library.commits.values()), library.blocks, CURRENT_RULES)
+    expected = expected_of(library)
     for _ in range(3):
         order = any_order(library.commits, library.seen, random)
         replica = observer(order, library.blocks, random)
         fs = FileSystem(replica)
-        compare("the observer", walk(fs), expected.snapshot())
-        check_records("the observer", fs, expected)
+        check_shown("the observer", fs, expected)
         assert fs.digest() == run.digest
         assert not list(fsck(replica.store))

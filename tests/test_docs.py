@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from elmer import cli_inspect, cli_mount, cli_peers, cli_policy, cli_resolve, cli_volume
+from elmer import cli_inspect, cli_mount, cli_peers, cli_policy, cli_resolve, cli_sim, cli_volume
 from elmer.mounts import all_mounts, unmount
 
 ROOT = Path(__file__).parent.parent
@@ -104,7 +104,7 @@ def test_every_file_of_the_repository_that_is_named_is_there(path: Path):
 
 @each_document
 def test_every_command_that_is_named_is_one(path: Path):
-    modules = (cli_inspect, cli_mount, cli_peers, cli_policy, cli_resolve, cli_volume)
+    modules = (cli_inspect, cli_mount, cli_peers, cli_policy, cli_resolve, cli_sim, cli_volume)
     known = {command.name for module in modules for command in module.COMMANDS} | {"demo"}
     named = {match[1] for word in quoted(path) if (match := re.match(r"elmer ([a-z]+)", word))}
     assert named <= known

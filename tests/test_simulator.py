@@ -1,9 +1,10 @@
-"""Random histories of whole replicas, from a fixed range of seeds (see tests.simulator)."""
+"""Random histories of whole replicas, from a fixed range of seeds (see tests/simulator)."""
 
 import pytest
 
-from tests.histories import Step
-from tests.simulator import World, replay, report, shrink, simulate
+from tests.simulator.histories import Step
+from tests.simulator.play import replay, report, shrink, simulate
+from tests.simulator.world import World
 
 HISTORIES = 2000
 CHUNK = 100
@@ -14,7 +15,7 @@ def test_whatever_happens_all_replicas_show_the_same_and_nothing_is_lost(first):
     for seed in range(first, first + CHUNK):
         run = simulate(seed)
         if run.failure is not None:
-            pytest.fail(report(seed, run, shorten=True))
+            pytest.fail(f"seed {seed}: {report(run)}")
 
 
 def test_the_same_seed_gives_the_same_trace_twice():

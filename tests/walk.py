@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import Counter
@@ -90,6 +91,10 @@ def content(fs: FileSystem, attributes: Attributes) -> bytes | None:
         data = fs.read(fh, 0, attributes.size)
     except BlocksMissing:
         return None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return None  # superseded before it was sent, and what did that is on its way
     finally:
         fs.release(fh)
     assert len(data) == attributes.size, (attributes, len(data))

@@ -6,42 +6,23 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from crdt.causality import ReplicaId
 from crdt.facts import ROOT
 from crdt.store import MemoryStore
-from elmer.cli import main
 from elmer.config import Config, save
 from elmer.directory import StoreDirectory, held
 from elmer.rocks import RocksStore
 from elmer.ticket import Ticket, encode
 from elmer.volume import opened
+from tests.elmer.conftest import Said
 from translation.filesystem import Caller, FileSystem
 from translation.replica import Replica
 
 TICKET = Ticket(b"v" * 16, b"s" * 32, b"d" * 32, ())
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys) -> Callable[..., Said]:
-    def run(*arguments: str | Path) -> Said:
-        with pytest.raises(SystemExit) as exited:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Said(int(exited.value.code), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
@@ -399,7 +380,7 @@ def test_bad_usage_is_2(run, arguments):
 
 
 COMMANDS = """init; invite; join; mount; serve; umount; status; digest; conflicts; resolve; fsck; offline;
-online; sync; demo; peers; peers list; peers add; peers remove; policy;
+online; sync; demo; sim; peers; peers list; peers add; peers remove; policy;
 policy list; policy set; policy remove"""
 
 
@@ -412,5 +393,5 @@ def test_help_teaches_by_example(run, command):
 
 def test_the_exit_statuses_are_documented(run):
     text = run("--help").out
-    for status in range(6):
+    for status in range(7):
         assert re.search(rf"^ +{status}  \S", text, re.MULTILINE)

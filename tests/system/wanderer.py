@@ -6,7 +6,7 @@ looks for a history that breaks a promise, and prints it; with --shrink the shor
 A history is drawn before it is played, so it can be played again with steps left out: a step that
 works on something that exists holds a number from 0 to 1, which picks from what is there then.
 
-The simulator (tests/simulator.py) does the same without kernels, thousands of times as fast.  What
+The simulator (tests/simulator) does the same without kernels, thousands of times as fast.  What
 this adds is what the kernel has cached.
 """
 

@@ -1,4 +1,4 @@
-"""Random histories for tests.simulator: steps that make sense for what a replica shows."""
+"""Random histories: steps that make sense for what a replica shows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import stat
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.programs import Component, Programs, SymbolicPath
+from tests.simulator.programs import Component, Programs, SymbolicPath, symbolic
 
 if TYPE_CHECKING:
-    from tests.simulator import World
+    from tests.simulator.world import World
 
-STEPS_MAX = 90
+STEPS_MIN, STEPS_MAX, LONG_STEPS_MAX = 15, 65, 200
 HOUR_NS = 3_600_000_000_000
 NAME_POOLS: list[list[bytes]] = [
     [b"a", b"b"],
@@ -19,7 +19,7 @@ NAME_POOLS: list[list[bytes]] = [
     [b"a", b"b.txt", b"x" * 251 + b".txt"],
     [b"a", b"a.conflict-A-2", b"a.conflict-B-2"],
 ]
-SITE_NAMES = ["A", "B", "C", "D", "berlin-2"]
+SITE_NAMES = ["A", "B", "C", "D", "berlin-2", "F", "G", "H"]
 WEIGHTS = {
     "create": 12, "put": 8, "append": 5, "patch": 4, "cut": 2, "save": 5, "unlink": 12, "rename": 16,
     "link": 5, "mkdir": 8, "rmdir": 6, "symlink": 2, "mknod": 1, "chmod": 3, "chown": 1, "xattr": 1,
@@ -44,12 +44,23 @@ class Setup(NamedTuple):
     contents: int = 0  # how many different ones are written; 0: as good as never the same one
 
 
+class Wish(NamedTuple):
+    """What is not to be drawn."""
+
+    replicas: int | None = None
+    steps: int | None = None
+
+
+SWARM = Wish()  # all is drawn
+
+
 class Generator:
     """Draws steps that make sense for what a replica shows."""
 
-    def __init__(self, seed: int, steps_max: int) -> None:
+    def __init__(self, seed: int, wish: Wish) -> None:
         self.random = random = Random(seed)
         sites = random.choice([2, 3, 3, 3, 4, 5])
+        sites = wish.replicas or sites
         wrong = [0, 0, HOUR_NS, -HOUR_NS, HOUR_NS // 60]
         right = random.random() < 0.5
         skews = tuple(0 if right else random.choice(wrong) for _ in range(sites))
@@ -65,7 +76,8 @@ class Generator:
             }
         self.has_crashes = random.random() < 0.4
         long = random.random() < 0.1
-        self.length = random.randint(20, steps_max * 3 if long else steps_max)
+        length = random.randint(STEPS_MIN, LONG_STEPS_MAX if long else STEPS_MAX)
+        self.length = wish.steps or length
 
     def step(self, world: World) -> Step | None:
         random = self.random
@@ -90,10 +102,12 @@ class Generator:
 
     def arguments(self, programs: Programs, kind: str) -> tuple[object, ...] | None:
         random = self.random
-        paths = list(programs.paths())
-        directories: list[SymbolicPath] = [path for path, mode in paths if stat.S_ISDIR(mode)]
-        others = [path for path, mode in paths if not stat.S_ISDIR(mode)]
-        files = [path for path, mode in paths if stat.S_ISREG(mode)]
+        seen = programs.look()
+        named = symbolic(seen)
+        paths = list(named.values())
+        directories = [path for whole, path in named.items() if seen[whole].is_directory]
+        others = [path for whole, path in named.items() if not seen[whole].is_directory]
+        files = [path for whole, path in named.items() if stat.S_ISREG(seen[whole].attributes.mode)]
         shallow = [path for path in directories if len(path) < 3]
         name: Component = random.choice(self.names)
         new: SymbolicPath = (*random.choice([(), (), *shallow]), name)
@@ -107,18 +121,18 @@ class Generator:
             case "unlink" if others:
                 return (random.choice(others),)
             case "rename" if paths:
-                target = random.choice(paths)[0] if random.random() < 0.6 else new
-                return random.choice(paths)[0], target
+                target = random.choice(paths) if random.random() < 0.6 else new
+                return random.choice(paths), target
             case "link" if others:
                 return random.choice(others), new
             case "rmdir" | "remove_tree" if directories:
                 return (random.choice(directories),)
             case "chmod" if paths:
-                return random.choice(paths)[0], random.choice([0o777, 0o755, 0o644, 0o600])
+                return random.choice(paths), random.choice([0o777, 0o755, 0o644, 0o600])
             case "chown" if paths:
-                return random.choice(paths)[0], random.choice([1000, 1001])
+                return random.choice(paths), random.choice([1000, 1001])
             case "xattr" if paths:
-                return random.choice(paths)[0], random.choice([b"", b"1", b"2"])
+                return random.choice(paths), random.choice([b"", b"1", b"2"])
             case "write_handle" | "fsync_handle" | "close_handle" if programs.handles:
                 return ()
             case "tick":

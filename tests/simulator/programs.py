@@ -1,26 +1,20 @@
-"""What programs do on one replica, and what each of them was promised.
-
-Contents are *tokens* of eight bytes, `<000017>`, each written once, at multiples of eight.  So a content
-says whose write is in it.  The ledger notes which tokens a program wrote and closed, and which it had
-seen when it overwrote or removed them: all else must be somewhere in the end (promise P3).
-"""
+"""What programs do on one replica; the ledger notes what each of them was promised."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 
 from crdt.facts import ROOT, Ino
-from tests.cluster import Site
-from tests.walk import content, listing
+from tests.simulator.cluster import Site
+from tests.simulator.laws import Broken, require
+from tests.simulator.ledger import TOKEN_SIZE, Ledger, Note, tokens
+from tests.walk import Found, content, listing, walk
 from translation.filesystem import Attributes, BlocksMissing, Caller, FileSystem
 
-TOKEN = re.compile(rb"<\d{6}>")
-TOKEN_SIZE = 8
 CALLERS = Caller(1000, 1000), Caller(1001, 1001)
 MARK = b".conflict-"
 
@@ -28,35 +22,7 @@ MARK = b".conflict-"
 # step keeps its meaning when steps before it are left out.
 Component = bytes | tuple[bytes, int]
 SymbolicPath = tuple[Component, ...]
-
-
-def tokens(data: bytes | None) -> set[bytes]:
-    return set(TOKEN.findall(data or b""))
-
-
-@dataclass
-class Note:
-    """Holds where the replica still has its commit number `counter`."""
-
-    replica: int
-    counter: int
-    tokens: set[bytes]
-
-
-@dataclass
-class Ledger:
-    written: list[Note] = field(default_factory=list)
-    gone: list[Note] = field(default_factory=list)
-
-    def forget(self, replica: int, kept: int) -> None:
-        """A crash took the commits after `kept`: what they promised, nobody was promised."""
-        for notes in (self.written, self.gone):
-            notes[:] = [n for n in notes if n.replica != replica or n.counter <= kept]
-
-    def missing_from(self, shown: set[bytes]) -> set[bytes]:
-        written = {token for note in self.written for token in note.tokens}
-        gone = {token for note in self.gone for token in note.tokens}
-        return written - gone - shown
+Seen = dict[bytes, Found]
 
 
 @dataclass
@@ -75,6 +41,8 @@ class Programs:
     def __init__(self, site: Site, ledger: Ledger) -> None:
         self.site, self.ledger = site, ledger
         self.handles: list[Handle] = []
+        self.seen: Seen = {}
+        self.seen_at: object = None
 
     @property
     def fs(self) -> FileSystem:
@@ -125,17 +93,24 @@ class Programs:
         except FileNotFoundError:
             return None
 
-    def paths(self) -> Iterator[tuple[SymbolicPath, int]]:
-        """Yield each path with its mode, in a fixed order."""
-        todo: list[tuple[Ino, SymbolicPath]] = [(ROOT, ())]
-        while todo:
-            directory, at = todo.pop()
-            names = listing(self.fs, directory)
-            for name in sorted(names):
-                path = (*at, symbolic(names, name))
-                yield path, names[name].mode
-                if stat.S_ISDIR(names[name].mode):
-                    todo.append((Ino(names[name].ino), path))
+    def look(self) -> Seen:
+        """What shows, as it was seen last where nothing was committed since."""
+        return self.seen if self.seen_at == self._moment() else self.look_again()
+
+    def look_again(self) -> Seen:
+        """What shows, read anew; contents are left out while something is open."""
+        self.seen = self._walk()
+        self.seen_at = self._moment()
+        return self.seen
+
+    def _walk(self) -> Seen:
+        try:
+            return walk(self.fs, reads=not self.handles)
+        except AssertionError as error:
+            raise Broken("L6", str(error)) from error
+
+    def _moment(self) -> object:
+        return object() if self.handles else (self.fs, self.site.store.batch_count)
 
     # -- promises --------------------------------------------------------------------------------
 
@@ -180,13 +155,14 @@ class Programs:
             self.fs.flush(fh)
         finally:
             self.fs.release(fh)
-        self.note_gone(before, tokens(old) - tokens(new))
-        self.note_written(tokens(new) - tokens(old))
+        kept = tokens(old) & tokens(new) if how != "put" else set()  # that cuts all off first
+        self.note_gone(before, tokens(old) - kept)
+        self.note_written(tokens(new) - kept)
         now = self.stat_or_none(parent, name)
         # Another descriptor may have brought an older branch along: then the two compete.
         is_open = any(handle.ino == known.ino for handle in self.handles)
         if now is not None and now.ino == known.ino and not is_open:
-            assert content(self.fs, now) == new, f"{path} does not show what was written"
+            require(content(self.fs, now) == new, "POSIX", f"{path} does not show what was written")
 
     def open_to_write(self, known: Attributes, how: str) -> int:
         if how == "put":
@@ -244,7 +220,7 @@ class Programs:
         parent, name = self.resolve(target)
         made = self.fs.link(known.ino, parent, name)
         self.fs.forget(made.ino, 1)
-        assert self.stat(parent, name).ino == known.ino, f"{target} is no link of {source}"
+        require(self.stat(parent, name).ino == known.ino, "POSIX", f"{target} is no link of {source}")
 
     def unlink(self, path: SymbolicPath) -> None:
         parent, name = self.resolve(path)
@@ -258,7 +234,7 @@ class Programs:
         if known.nlink == 1:
             self.note_gone(before, seen)
         now = self.stat_or_none(parent, name)
-        assert now is None or now.ino != known.ino or now.nlink, f"{name!r} is still there"
+        require(now is None or now.ino != known.ino or now.nlink, "POSIX", f"{name!r} is still there")
 
     def mark_unlinked(self, known: Attributes) -> None:
         for handle in self.handles:
@@ -282,7 +258,7 @@ class Programs:
             self.mark_unlinked(replaced)
             if replaced.nlink == 1:
                 self.note_gone(before, seen)
-        assert self.stat(new_parent, new_name).ino == known.ino, f"{target} is not what was moved"
+        require(self.stat(new_parent, new_name).ino == known.ino, "POSIX", f"{target} is not what was moved")
 
     def remove_tree(self, path: SymbolicPath) -> None:
         """`rm -r`, of names that were listed before."""
@@ -311,7 +287,7 @@ class Programs:
         except OSError as error:
             # What was merged and is not shown here yet keeps its file, and so the directory.
             if error.errno != errno.EIO and not (self.handles or self.site.waits()):
-                raise AssertionError(f"rm -r fails half way at {name!r}: {error}") from error
+                raise Broken("L7", f"it fails at {name!r}: {error}") from error
             raise
 
     # -- attributes ------------------------------------------------------------------------------
@@ -343,13 +319,14 @@ class Programs:
         handle = self.pick(index)
         old = self.read_handle(handle)
         if handle.expected is not None and not handle.appends:
-            assert old == handle.expected, "a file that is open for writing changed under its writer"
+            same = old == handle.expected
+            require(same, "POSIX", "a file that is open for writing changed under its writer")
         end = len(old) // TOKEN_SIZE * TOKEN_SIZE
         at = end if handle.appends or not old else salt * TOKEN_SIZE % (end + TOKEN_SIZE)
         before = self.commits()
         self.fs.write(handle.fh, at, data)
         new = self.read_handle(handle)
-        assert data in new, "a program does not read what it has just written"
+        require(data in new, "POSIX", "a program does not read what it has just written")
         handle.mine |= tokens(data)
         self.note_gone(before, tokens(old) - tokens(new), for_ever=True)
         self.expect_anything(handle.ino)
@@ -372,7 +349,9 @@ class Programs:
         handle = self.pick(index)
         try:
             left = tokens(self.read_handle(handle))
-        except BlocksMissing:  # nobody can say which of its tokens are still in it
+        except (BlocksMissing, OSError) as error:  # nobody can say which of its tokens are still in it
+            if isinstance(error, OSError) and error.errno != errno.EIO:
+                raise
             left = set()
         self.fs.flush(handle.fh)
         self.fs.release(handle.fh)
@@ -394,9 +373,17 @@ def conflict_names(names: dict[bytes, Attributes], stem: bytes) -> list[bytes]:
     return sorted(name for name in names if name.startswith(stem + MARK))
 
 
-def symbolic(names: dict[bytes, Attributes], name: bytes) -> Component:
-    stem, mark, _ = name.partition(MARK)
-    return (stem, conflict_names(names, stem).index(name)) if mark else name
+def symbolic(seen: Seen) -> dict[bytes, SymbolicPath]:
+    """Return path -> the same as it keeps its meaning, in a fixed order."""
+    found: dict[bytes, SymbolicPath] = {b"": ()}
+    counts: Counter[tuple[bytes, bytes]] = Counter()
+    for path in sorted(seen, key=lambda p: (p.count(b"/"), p)):
+        above, _, name = path.rpartition(b"/")
+        stem, mark, _ = name.partition(MARK)
+        found[path] = (*found[above], (stem, counts[above, stem]) if mark else name)
+        counts[above, stem] += bool(mark)
+    del found[b""]
+    return found
 
 
 def check_regular(attributes: Attributes) -> None:

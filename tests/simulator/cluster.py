@@ -16,8 +16,7 @@ from random import Random
 from crdt.causality import ReplicaId, VersionVector, counter_of, replica_of
 from crdt.codec import CodecError
 from crdt.encoding import decode_commit
-from crdt.facts import Commit, Ino
-from crdt.rows import decode_inode
+from crdt.facts import Commit
 from crdt.store import MemoryStore
 from replication.fetch import Fetch
 from replication.limits import Limits
@@ -50,16 +49,18 @@ class Library:
 
 
 class RecordingStore(MemoryStore):
-    """A store that shows its blocks to the library."""
+    """A store that shows its blocks to the library, and counts what was committed."""
 
     def __init__(self, library: Library, rows: Mapping[bytes, bytes] | None = None) -> None:
         super().__init__(rows)
         self.library = library
+        self.batch_count = 0
 
     def commit(self, batch: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
         for key, value in batch.items():
             if key[:1] == b"K" and value is not None:
                 self.library.blocks[key[1:]] = value
+        self.batch_count += 1
         super().commit(batch, sync=sync)
 
 
@@ -82,7 +83,7 @@ class Site:
     def __init__(self, cluster: Cluster, number: int, name: str, skew_ns: int) -> None:
         self.cluster, self.number, self.name, self.skew_ns = cluster, number, name, skew_ns
         self.store_id = number.to_bytes(16, "big")
-        self.store: MemoryStore = RecordingStore(cluster.library)
+        self.store = RecordingStore(cluster.library)
         members = cluster.sites[0].replica.members() if cluster.sites else ()
         Replica.create(self.store, VOLUME, ReplicaId(number), name, self.store_id, self.wall_ns(), members)
         self.start()
@@ -122,9 +123,7 @@ class Site:
 
     def waits(self) -> bool:
         """Is there a file whose newest content is not here, so that an older one shows?"""
-        rows = self.store.scan(b"I", b"J")
-        inodes = (decode_inode(Ino(int.from_bytes(key[1:], "big")), row) for key, row in rows)
-        return any(head.before for inode in inodes for head in inode.heads) or bool(self.replica.wanted(1))
+        return bool(self.replica.hiding() or self.replica.wanted(1))
 
     def tell(self) -> None:
         """Make durable what is here and let the peers know, as the daemon does after each commit."""
@@ -189,17 +188,14 @@ class End:
 
 
 class Connection:
-    keys = 0
+    def __init__(self, key: int, one: Site, other: Site) -> None:
+        self.ends = tuple(self._end(key, *pair) for pair in ((one, other), (other, one)))
 
-    def __init__(self, one: Site, other: Site) -> None:
-        Connection.keys += 1
-        self.ends = tuple(self._end(*pair) for pair in ((one, other), (other, one)))
-
-    def _end(self, site: Site, peer: Site) -> End:
+    def _end(self, key: int, site: Site, peer: Site) -> End:
         site.replica.check_peer(*peer.identity())
         staging = site.staging.setdefault(peer.store_id, Staging(peer.store_id))
         door = Door(site)
-        session = Session(door, peer.identity(), Connection.keys, site.fetch, staging, site.cluster.limits)
+        session = Session(door, peer.identity(), key, site.fetch, staging, site.cluster.limits)
         return End(site, session)
 
     def send(self, cluster: Cluster, random: Random) -> None:
@@ -230,6 +226,7 @@ class Cluster:
         self.library = Library()
         self.sites: list[Site] = []
         self.connections: dict[tuple[int, int], Connection] = {}
+        self.connection_count = 0
 
     @property
     def now_s(self) -> float:
@@ -251,7 +248,9 @@ class Cluster:
     def connect(self, one: int, other: int) -> None:
         key = min(one, other), max(one, other)
         if key not in self.connections:
-            self.connections[key] = Connection(self.sites[key[0]], self.sites[key[1]])
+            self.connection_count += 1
+            one_site, other_site = self.sites[key[0]], self.sites[key[1]]
+            self.connections[key] = Connection(self.connection_count, one_site, other_site)
 
     def cut(self, one: int, other: int) -> None:
         """What is on its way is lost."""

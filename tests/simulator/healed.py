@@ -1,0 +1,113 @@
+"""What must hold when all replicas have heard of all."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from crdt.facts import Kind
+from tests.reference import CURRENT_RULES, View
+from tests.reference.gathered import Gathered
+from tests.reference.names import Shown
+from tests.reference.records import records
+from tests.simulator.cluster import Library, Site
+from tests.simulator.laws import require
+from tests.simulator.ledger import Ledger, tokens
+from tests.simulator.programs import Seen
+from tests.walk import Found, orphans, walk
+from translation.filesystem import FileSystem
+from translation.fsck import check as fsck
+from translation.replica import Replica
+
+
+class Expected(NamedTuple):
+    """What the facts show."""
+
+    shown: dict[bytes, Shown]
+    orphans: dict[bytes, Shown]
+    records: list[tuple[object, ...]]
+
+
+def expected_of(library: Library) -> Expected:
+    view = View(Gathered(library.commits.values()), library.blocks, CURRENT_RULES)
+    return Expected(
+        view.snapshot(),
+        {name: of_owner(each) for name, each in view.orphaned().items()},
+        [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in records(view)],
+    )
+
+
+def of_owner(shown: Shown) -> Shown:
+    """An orphan is its owner's: nothing protects it any more from others."""
+    return shown._replace(mode=shown.mode & 0o7700)
+
+
+def check_all(sites: Iterable[Site], library: Library, ledger: Ledger) -> str:
+    """What must hold after a heal.  Return the digest of what all show."""
+    expected = expected_of(library)
+    digests = {site.name: check_site(site, expected) for site in sites}
+    require(len(set(digests.values())) == 1, "L1", f"unequal digests: {digests}")
+    kept = (*expected.shown.values(), *expected.orphans.values())
+    missing = ledger.missing_from({token for each in kept for token in tokens(each.content)})
+    require(not missing, "L3", f"acknowledged and lost: {missing}")
+    return min(digests.values())
+
+
+def check_site(site: Site, expected: Expected) -> str:
+    """One replica against what the facts show.  Return its digest."""
+    found, digest = check_shown(site.name, site.fs, expected), site.fs.digest()
+    findings = [f"{finding.key}: {finding.problem}" for finding in fsck(site.store)]
+    require(not findings, "fsck", f"{site.name}: {findings}")
+    again = FileSystem(Replica(site.store.crashed(len(site.store.unsynced)), site.wall_ns))
+    require((everything(again), again.digest()) == (found, digest), "reopened", site.name)
+    return digest
+
+
+def check_shown(name: str, fs: FileSystem, expected: Expected) -> tuple[Seen, Seen]:
+    """Compare tree, orphans, conflicts and records with what the facts show.  Return tree and orphans."""
+    found, orphaned = everything(fs)
+    compare(name, found, expected.shown)
+    compare(name, orphaned, expected.orphans)
+    listed = {b"/" + conflict.path for conflict in fs.conflicts()}
+    conflicts = {path for path, each in expected.shown.items() if each.conflict}
+    wrong = f"{name} lists as conflicts {listed - conflicts} and not {conflicts - listed}"
+    require(listed == conflicts, "L1", wrong)
+    noted = [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in fs.records()]
+    wrong = f"{name} lists the records {noted}, and the facts say {expected.records}"
+    require(noted == expected.records, "L1", wrong)
+    return found, orphaned
+
+
+def everything(fs: FileSystem) -> tuple[Seen, Seen]:
+    return walk(fs), orphans(fs)
+
+
+def compare(name: str, found: Seen, expected: dict[bytes, Shown]) -> None:
+    want = {
+        path: (each.kind, each.ino, each.mode, each.uid, each.gid, each.content)
+        for path, each in expected.items()
+    }
+    got = {path: face(each) for path, each in found.items()}
+    wrong = [
+        f"{path!r}: want {want.get(path)}, shows {got.get(path)}"
+        for path in sorted(want.keys() | got.keys())
+        if want.get(path) != got.get(path)
+    ]
+    require(not wrong, "L1", f"{name} shows what the facts do not:\n    " + "\n    ".join(wrong))
+
+
+KINDS = {
+    stat.S_IFREG: Kind.REGULAR,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFIFO: Kind.FIFO,
+}
+
+
+def face(found: Found) -> tuple[object, ...]:
+    attributes = found.attributes
+    kind = KINDS[stat.S_IFMT(attributes.mode)]
+    content = b"" if kind == Kind.DIRECTORY else found.content
+    bits = stat.S_IMODE(attributes.mode)
+    return kind, attributes.ino, bits, attributes.uid, attributes.gid, content
