@@ -72,9 +72,17 @@ def encode_commit(commit: Commit) -> bytes:
 
 
 def fact_tuple(fact: Fact) -> Row:
-    if type(fact) is Birth and fact.lineage is None:
-        return (TAG_OF[Birth], *fact[:-1])
-    return (TAG_OF[type(fact)], *fact)
+    """Return the fact as it is packed: what few facts have comes last, and is left out where it is not."""
+    kind = type(fact)
+    if kind is Birth and not fact[-1]:
+        return (TAG_OF[kind], *(fact[:-1] if fact[-2] else fact[:-2]))
+    return (TAG_OF[kind], *fact)
+
+
+def with_end(kind: type[Fact], fields: Row) -> Row:
+    """Return the fields of a packed fact with those that were left out."""
+    missing = len(CHECKS[kind]) - len(fields)
+    return (*fields, *ENDS[kind][-missing:]) if 0 < missing <= len(ENDS[kind]) else fields
 
 
 def fact_of(tag: int, fields: Row) -> Fact:
@@ -83,10 +91,7 @@ def fact_of(tag: int, fields: Row) -> Fact:
 
 
 def _birth_of(fields: Row) -> Birth:
-    """A birth that ends before its lineage has none."""
-    if len(fields) < BIRTH_SIZE:
-        fields = (*fields, None)
-    birth = Birth._make(fields)
+    birth = Birth._make(with_end(Birth, fields))
     if birth.claims is None and birth.lineage is None:
         return birth
     return birth._replace(claims=_maybe_ref_of(birth.claims), lineage=_maybe_ref_of(birth.lineage))
@@ -126,7 +131,7 @@ def lefts_of(rows: Iterable[Row]) -> tuple[Left, ...]:
     return tuple(map(Left._make, rows))
 
 
-BIRTH_SIZE = len(Birth._fields)
+ENDS: dict[type[Fact], Row] = {Birth: (None, False)}
 OF_FIELDS: dict[int, Callable[[Row], Fact]] = {tag: kind._make for tag, kind in TAGS.items()}
 OF_FIELDS |= {TAG_OF[Birth]: _birth_of, TAG_OF[Placement]: _placement_of}
 OF_FIELDS |= {TAG_OF[Removal]: _removal_of, TAG_OF[Version]: _version_of}
@@ -151,8 +156,8 @@ def decode_fact(value: object) -> Fact:
     if kind is None:
         raise CodecError(f"a fact of an unknown kind: {row[:1]!r}; is the peer newer than this replica?")
     checks, fields = CHECKS[kind], row[1:]
-    if kind is Birth and len(fields) == BIRTH_SIZE - 1:
-        fields = (*fields, None)
+    if kind in ENDS:
+        fields = with_end(kind, fields)
     if len(fields) != len(checks):
         raise CodecError(f"a {kind.__name__} has {len(checks)} fields, not {len(fields)}")
     try:
@@ -329,6 +334,7 @@ CHECKS: dict[type[Fact], tuple[Check, ...]] = {
         _sized(0, TARGET_MAX),
         _maybe(_ref),
         _maybe(_ref),
+        _boolean,
     ),
     Placement: (
         _number,

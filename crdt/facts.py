@@ -67,6 +67,7 @@ class RecordKind(IntEnum):
     RENAME = 2
     RMDIR = 3
     UNLINK = 4
+    EXCL = 5
 
 
 class Ref(NamedTuple):
@@ -95,6 +96,8 @@ class Birth(NamedTuple):
 
     `lineage`: the version of another file that had been removed at the name where this one was created,
     and which it goes on from: that of the version that it is born with.
+
+    `exclusive`: it was created with O_EXCL, so its author relies on there having been nothing at its name.
     """
 
     ino: Ino
@@ -108,6 +111,7 @@ class Birth(NamedTuple):
     target: bytes = b""  # of a symlink
     claims: Ref | None = None
     lineage: Ref | None = None
+    exclusive: bool = False
 
 
 class Placement(NamedTuple):

@@ -64,6 +64,7 @@ def check(state: State, dot: Dot, fact: Fact) -> None:
 
 def _check_birth(state: State, dot: Dot, birth: Birth) -> None:
     _require(birth.policy <= max(Policy), f"the merge policy {birth.policy}; is the peer newer?")
+    _require(not birth.exclusive or birth.kind == Kind.REGULAR, "what is created with O_EXCL is a file")
     if birth.lineage is not None:
         _require(birth.kind == Kind.REGULAR and birth.claims is None, "what goes on from another is a file")
         _require(_check_ref(state, birth.lineage).is_regular, "what a file goes on from is a file")

@@ -8,7 +8,9 @@ one inode that shows:
 - RENAME: a placement that is neither replaced nor removed, at another name than a newer one that holds;
 - RMDIR: a removal of a directory that shows all the same, since something visible is inside;
 - UNLINK: a removal of a name that shows all the same, since it had not seen a content.  Of one replica's
-  removals the last counts.
+  removals the last counts;
+- EXCL: the creation of a file with O_EXCL at a name where another such file stands: this one is found at the
+  contested names (translation.records), and its inode has no row `R` for it.
 
 So a record goes as soon as somebody who has seen both sides moves, removes or empties the thing: his facts
 replace what it was made of.  What L2 places anew where it stands is no move (`left` tells them apart).
@@ -59,10 +61,10 @@ def recorded(state: State) -> Iterator[Inode]:
 
 def records_of(state: State, inode: Inode) -> list[Overruled]:
     """Return the records of an inode that nobody acknowledged."""
-    return [each for each in _overruled(inode) if not _is_acknowledged(state, each)]
+    return [each for each in _overruled(inode) if not is_acknowledged(state, each)]
 
 
-def _is_acknowledged(state: State, record: Overruled) -> bool:
+def is_acknowledged(state: State, record: Overruled) -> bool:
     return state.get(acknowledged_key(record.ino, record.kind, record.dot)) is not None
 
 

@@ -100,7 +100,7 @@ EVERY_FACT = Commit(
     HLC + 1,
     WALL_NS + 1,
     (
-        Birth(Ino(LATER), Kind.SYMLINK, 0o777, 1, 2, 3, 4, 5, b"target", FIRST, FIRST),
+        Birth(Ino(LATER), Kind.SYMLINK, 0o777, 1, 2, 3, 4, 5, b"target", FIRST, FIRST, True),
         Placement(
             INO, LINK, ROOT, b"g", (DOT,), True, True, True, Stamp(HLC, DOT), (INO,), FIRST, (Left(ROOT),)
         ),
@@ -128,6 +128,13 @@ EVERY_FACT = Commit(
         Setting("policy", b"keep"),
         Acknowledgement(INO, RecordKind.RENAME, DOT),
     ),
+)
+
+EXCLUSIVE = Commit(DOT, HLC, WALL_NS, (Birth(INO, Kind.REGULAR, 0o644, 0, 0, 0, exclusive=True),))
+EXCLUSIVE_BYTES = (
+    "94cf0000010000000002cf018bcfe568000000cf17979cfe362a0000"  # dot, hlc, wall clock
+    "91"  # one fact
+    "9d01cf000001000000000201cd01a40000000000c400c0c0c3"
 )
 
 ACKNOWLEDGED = Commit(LATER, HLC, WALL_NS, (Acknowledgement(INO, RecordKind.UNLINK, DOT),))
@@ -194,6 +201,7 @@ ARRIVAL_BYTES = (
         (VERSION, encode_version, VERSION_BYTES),
         (ARRIVAL, pack, ARRIVAL_BYTES),
         (ACKNOWLEDGED, encode_commit, ACKNOWLEDGED_BYTES),
+        (EXCLUSIVE, encode_commit, EXCLUSIVE_BYTES),
         ({0: b"a" * 32, 5: b"b" * 32}, encode_chunk, "0000000000000021" + "61" * 32 + "62" * 32),
     ],
     ids=[
@@ -205,6 +213,7 @@ ARRIVAL_BYTES = (
         "version",
         "arrival",
         "acknowledgement",
+        "exclusive",
         "chunk of a block map",
     ],
 )
@@ -215,6 +224,7 @@ def test_what_is_written_is_the_golden_vector(value, encode, golden):
 def test_golden_vectors_are_read_back():
     assert decode_commit(bytes.fromhex(CREATE_BYTES)) == CREATE
     assert decode_commit(bytes.fromhex(ACKNOWLEDGED_BYTES)) == ACKNOWLEDGED
+    assert decode_commit(bytes.fromhex(EXCLUSIVE_BYTES)) == EXCLUSIVE
     assert decode_commit(bytes.fromhex(POLICIES_BYTES)) == POLICIES
     assert decode_commit(bytes.fromhex(CONTINUING_BYTES)) == CONTINUING
     assert decode_inode(INO, bytes.fromhex(INODE_BYTES)) == INODE
@@ -275,7 +285,7 @@ def with_fact(fact):
         (with_fact((10, INO, 0, DOT)), "Acknowledgement.kind"),
         (with_fact((10, INO, 1, 7)), "Acknowledgement.dot"),
         (with_fact((99, 1)), "unknown kind"),
-        (with_fact((1, INO)), "has 11 fields"),
+        (with_fact((1, INO)), "has 12 fields"),
         (with_fact(()), "unknown kind"),
         (pack((DOT, 1 << 63, WALL_NS, [])), "year 2500"),
         (pack((5, HLC, WALL_NS, [])), "is no dot"),

@@ -309,7 +309,9 @@ class FileSystem:
         """
         entry = None
         try:
-            ino = self.names.make(Ino(parent), name, stat.S_IFREG | mode & 0o7777, caller)
+            bits = stat.S_IFREG | mode & 0o7777
+            exclusive = bool(flags & os.O_EXCL)
+            ino = self.names.make(Ino(parent), name, bits, caller, exclusive=exclusive)
         except FileExistsError:
             entry = self.names.find(Ino(parent), name)
             if flags & os.O_EXCL:

@@ -12,12 +12,13 @@ from typing import NamedTuple
 from crdt.absorption import shown_heads
 from crdt.causality import replica_of
 from crdt.codec import pack
-from crdt.facts import ROOT, Ino, Kind
+from crdt.facts import ROOT, Ino
 from crdt.names import Entry
 from crdt.orphans import orphan_entries
 from crdt.rows import Inode, policy_of
 from crdt.visible import orphans
 from translation.attributes import AttributeRequests
+from translation.contested import contested_names
 from translation.paths import Paths
 from translation.records import Record, Records
 from translation.replica import Replica
@@ -107,7 +108,7 @@ class Listing(Paths):
     def conflicts(self) -> list[Conflict]:
         """Return the conflict entries that show, by path."""
         found: list[Conflict] = []
-        for directory, raw in sorted(self._contested()):
+        for directory, raw in sorted(contested_names(self.view)):
             path = self.path(directory)
             if path is None:
                 continue
@@ -131,36 +132,3 @@ class Listing(Paths):
     def records(self) -> list[Record]:
         """Return what was overruled, by path."""
         return Records(self.replica).records()
-
-    def _contested(self) -> set[tuple[Ino, bytes]]:
-        """Names, each in the lead of its directory, that may have conflict entries."""
-        found: set[tuple[Ino, bytes]] = set()
-        shared: list[Ino] = []
-        for key, value in self.state.scan(b"Q", b"R"):
-            directory, name_hash = Ino(int.from_bytes(key[1:9], "big")), int.from_bytes(key[9:], "big")
-            lead = self.view.members(directory)[0]
-            for raw, items in self.state.names(directory, name_hash).items():
-                if len(items) > 1 or items[0].branches:
-                    found.add((lead, raw))
-                    if value == b"u":
-                        shared += [item.ino for item in items if item.kind == Kind.DIRECTORY]
-        self._add_names_in_unions(shared, found)
-        return found
-
-    def _add_names_in_unions(self, todo: list[Ino], found: set[tuple[Ino, bytes]]) -> None:
-        """In unions names of different members meet, for which there is no mark."""
-        seen: set[Ino] = set()
-        while todo:
-            members = self.view.members(todo.pop())
-            if members[0] in seen or len(members) == 1:
-                continue
-            seen.add(members[0])
-            met: set[bytes] = set()
-            for member in members:
-                for _, names in self.state.names_from(member, 0):
-                    for raw in names:
-                        if raw in met:
-                            found.add((members[0], raw))
-                            items = self.view.items(members, raw)
-                            todo += [item.ino for _, item in items if item.kind == Kind.DIRECTORY]
-                        met.add(raw)

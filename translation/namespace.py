@@ -54,8 +54,9 @@ class Namespace(Lineage, Twins):
         *,
         rdev: int = 0,
         target: bytes = b"",
+        exclusive: bool = False,
     ) -> Ino:
-        """Make an inode of the kind that is in `mode`, at a free name.
+        """Make an inode of the kind that is in `mode`, at a free name; `exclusive`: by O_EXCL.
 
         Raises FileExistsError (EEXIST), FileNotFoundError (ENOENT) where the directory is gone, and
         OSError (ENAMETOOLONG).  The group and, for a directory, the set-group-id bit come from a
@@ -86,6 +87,7 @@ class Namespace(Lineage, Twins):
             rdev,
             target,
             lineage=None if gone is None else gone.version,
+            exclusive=exclusive,
         )
         placement = Placement(
             ino,

@@ -6,15 +6,16 @@ overruled.  That walks a few rows a record, so it is not on the path of a reques
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from crdt.causality import counter_of, replica_of
-from crdt.facts import ROOT, Acknowledgement, LinkId, Placement, RecordKind
-from crdt.names import crockford
-from crdt.records import Overruled, recorded, records_of
+from crdt.causality import Stamp, counter_of, replica_of
+from crdt.facts import ROOT, Acknowledgement, Ino, LinkId, Placement, RecordKind
+from crdt.names import Entry, crockford
+from crdt.records import Overruled, is_acknowledged, recorded, records_of
 from crdt.rows import Inode, Stamped
 from crdt.versions import has_seen, surviving
+from translation.contested import contested_names
 from translation.paths import Paths
 from translation.replica import Replica
 
@@ -37,6 +38,14 @@ class Record(NamedTuple):
     ino: int
 
 
+class Found(NamedTuple):
+    """A record; `holder`: of kind EXCL, the file that has the better claim to the name."""
+
+    inode: Inode
+    overruled: Overruled
+    holder: Inode | None = None
+
+
 Acknowledgements = dict[str, list[Acknowledgement]]  # by the id of the record
 
 
@@ -52,10 +61,9 @@ class Records(Paths):
         What one commit did to several inodes (a union, twins) is one; it is told of the least number.
         """
         found: dict[str, Record] = {}
-        for inode in recorded(self.state):
-            for overruled in records_of(self.state, inode):
-                record = self._record(inode, overruled)
-                found.setdefault(record.id, record)
+        for each in self._found():
+            record = self._record(each)
+            found.setdefault(record.id, record)
         return sorted(found.values(), key=lambda record: (record.path, record.id))
 
     def acknowledgements(self, ids: Sequence[str] | None = None) -> Acknowledgements:
@@ -64,9 +72,8 @@ class Records(Paths):
         Raises LookupError where there is no such record: its argument is the id.
         """
         known: Acknowledgements = {}
-        for inode in recorded(self.state):
-            for each in records_of(self.state, inode):
-                known.setdefault(self.id_of(each), []).append(Acknowledgement(each.ino, each.kind, each.dot))
+        for _, each, _ in self._found():
+            known.setdefault(self.id_of(each), []).append(Acknowledgement(each.ino, each.kind, each.dot))
         if ids is None:
             return known
         for asked in ids:
@@ -74,17 +81,49 @@ class Records(Paths):
                 raise LookupError(asked)
         return {asked: known[asked] for asked in ids}
 
-    def _record(self, inode: Inode, overruled: Overruled) -> Record:
+    def _found(self) -> Iterator[Found]:
+        for inode in recorded(self.state):
+            for overruled in records_of(self.state, inode):
+                yield Found(inode, overruled)
+        for directory, raw in sorted(contested_names(self.view)):
+            for found in self._exclusive(directory, raw):
+                if not is_acknowledged(self.state, found.overruled):
+                    yield found
+
+    def _exclusive(self, directory: Ino, raw: bytes) -> Iterator[Found]:
+        """The files at one name that were created there with O_EXCL, but for the one with the best claim.
+
+        Equal ones, which show as one, took nothing from each other, unless they are empty: a lock file is.
+        """
+        made: list[tuple[Entry, Inode]] = []
+        for entry in self.view.group(self.view.members(directory), raw):
+            if entry.is_directory or entry.top is not None:
+                continue
+            links = [(entry.ino, entry.link), *entry.twins]
+            shown = [self.inode(ino) for ino, link in links if int(ino) == link]
+            made += [(entry, inode) for inode in sorted(shown, key=_age) if _is_made_at(inode, raw)]
+        for entry, inode in made[1:]:
+            if entry is made[0][0] and self.main_head(inode).size:
+                continue
+            birth = inode.births[0]
+            link = LinkId(inode.ino)
+            overruled = Overruled(RecordKind.EXCL, birth.dot, birth.wall_ns, inode.ino, link)
+            yield Found(inode, overruled, made[0][1])
+
+    def _record(self, found: Found) -> Record:
+        inode, overruled, _ = found
         path = self.path_of_link(inode, overruled.link)
         did, of = "removed", path
-        if overruled.goal is not None:
+        if overruled.kind == RecordKind.EXCL:
+            did = "made"
+        elif overruled.goal is not None:
             did, of = "moved to", self._goal(inode, overruled.link, overruled.goal)
         return Record(
             self.id_of(overruled),
             overruled.kind.name.lower(),
             path,
             self._side(overruled.dot, did, of, overruled.wall_ns),
-            self._other_side(inode, overruled, path),
+            self._other_side(found, path),
             inode.ino,
         )
 
@@ -98,7 +137,8 @@ class Records(Paths):
     def _goal(self, inode: Inode, link: LinkId, placement: Stamped[Placement]) -> bytes:
         return self.path_or_former(placement.fact.parent) + inode.links[link].raw_name(placement)
 
-    def _other_side(self, inode: Inode, overruled: Overruled, path: bytes) -> Side:
+    def _other_side(self, found: Found, path: bytes) -> Side:
+        inode, overruled, holder = found
         match overruled.kind:
             case RecordKind.MOVE:
                 return self._what_stood_in_the_way(inode, overruled) or self._placed(inode, overruled.link)
@@ -108,6 +148,9 @@ class Records(Paths):
                 return self._first_inside(inode)
             case RecordKind.UNLINK:
                 return self._written(inode, path)
+            case RecordKind.EXCL:
+                assert holder is not None, path
+                return self._placed(holder, LinkId(holder.ino))
 
     def _placed(self, inode: Inode, link: LinkId) -> Side:
         """Who put it where it stands."""
@@ -159,3 +202,15 @@ class Records(Paths):
             birth = self.inode(ref.ino).births[0]
             return self._side(birth.dot, "made", path, birth.wall_ns)
         return self._side(stored.dot, "wrote", path, stored.wall_ns)
+
+
+def _age(inode: Inode) -> Stamp:
+    return inode.stamp
+
+
+def _is_made_at(inode: Inode, raw: bytes) -> bool:
+    """Was it created with O_EXCL at this name, where it stands?"""
+    if not inode.birth.exclusive:
+        return False
+    placed = inode.links[LinkId(inode.ino)].where()
+    return placed.dot == inode.births[0].dot and placed.fact.name == raw

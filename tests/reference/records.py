@@ -5,6 +5,8 @@
   holds.
 - *rmdir*, *unlink*: a removal of a name that shows all the same: of a directory since something is inside, of
   a file since it had not seen a content.  Of one replica's removals only the last, which had seen the others.
+- *excl*: a file that was created with O_EXCL and stands where another such file has the better claim to the
+  name.  Not of equal ones, which show as one, unless they are empty: a lock file is.
 
 Each says on which path it is, what was overruled, and what did that.  One that somebody acknowledged is gone.
 """
@@ -66,6 +68,32 @@ class Records:
                 yield from self._lost_names(number)
             else:
                 yield from self._removals(number, link)
+        for names in self.view.at_name.values():
+            for entries in names.values():
+                yield from self._exclusive(entries)
+
+    def _exclusive(self, entries: list[Entry]) -> Iterator[Record]:
+        made = [
+            (entry, link)
+            for entry in entries
+            for link in sorted(set(links_of(entry)), key=lambda link: self.places.where[link].stamp)
+            if self._is_made_here(link, entry.raw)
+        ]
+        for entry, link in made[1:]:
+            holder_entry, holder = made[0]
+            if entry is not holder_entry or self._is_empty(link):
+                created = self.places.where[link]
+                overruled = self._side(created, "made", self.path_of[link])
+                yield from self._record(RecordKind.EXCL, link, created, overruled, self._placed(holder))
+
+    def _is_empty(self, link: LinkId) -> bool:
+        contents = self.view.contents
+        return not contents.content(contents.shown[self.facts.links[link].ino][0][0])
+
+    def _is_made_here(self, link: LinkId, raw: bytes) -> bool:
+        inode = self.facts.inodes[self.facts.links[link].ino]
+        made = self.places.where[link]
+        return inode.birth.exclusive and made.stamp == inode.stamp and made.fact.name == raw
 
     def _lost_names(self, number: LinkId) -> Iterator[Record]:
         holds = self.places.where[number]

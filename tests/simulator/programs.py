@@ -140,7 +140,8 @@ class Programs:
         parent, name = self.resolve(path)
         known = self.stat_or_none(parent, name)
         if known is None and how == "put":
-            fh, known = self.fs.create(parent, name, 0o644, os.O_RDWR | os.O_CREAT, CALLERS[salt % 2])
+            flags = os.O_RDWR | os.O_CREAT | (os.O_EXCL if salt % 3 else 0)
+            fh, known = self.fs.create(parent, name, 0o644, flags, CALLERS[salt % 2])
             self.fs.forget(known.ino, 1)
             before, old = self.commits(), b""
         else:

@@ -367,6 +367,101 @@ def test_the_edit_that_beat_a_removal_is_one_that_no_removal_has_seen():
     assert [sentence(record.by) for record in a.fs.records()] == ["B wrote g"]
 
 
+# -- lock files that both sites got (row 29) -----------------------------------------------------------
+
+
+def lock(shell: Shell, text: str = "", path: str = "lock") -> None:
+    shell.create(path)  # with O_EXCL
+    if text:
+        shell.append(path, text)
+
+
+def test_row_29_of_two_lock_files_the_one_that_lost_the_name_is_recorded():
+    a, b = shells(0, 0)
+    lock(a, "A")
+    lock(b, "B")
+    assert told(a, b) == [("lock.conflict-A-2", "A made lock.conflict-A-2", "B made lock")]
+    assert [record.id for record in a.fs.records()] == ["excl-A-2"]
+
+
+def test_row_29_empty_lock_files_show_as_one_and_are_recorded():
+    a, b = shells(0, 0)
+    lock(a)
+    lock(b)
+    assert told(a, b) == [("lock", "B made lock", "A made lock")]
+    assert a.fs.conflicts() == []
+
+
+def test_equal_files_that_are_not_empty_are_no_locks():
+    """Both sites unpacked an archive: tar and cp create with O_EXCL, too."""
+    a, b = shells(0, 0)
+    lock(a, "same")
+    lock(b, "same")
+    assert told(a, b) == []
+
+
+@pytest.mark.parametrize("plain", ["A", "B"])
+def test_a_file_that_was_not_created_with_o_excl_is_no_lock(plain):
+    a, b = shells(0, 0)
+    for shell in (a, b):
+        if shell.replica.name == plain:
+            shell.write("lock", "not a lock")
+        else:
+            lock(shell, "a lock")
+    assert told(a, b) == []
+
+
+def test_a_file_that_was_moved_to_a_name_was_not_created_there():
+    a, b = shells(0, 0)
+    lock(a, "A", "temporary")
+    a.move("temporary", "lock")
+    lock(b, "B")
+    assert told(a, b) == []
+
+
+def test_of_three_lock_files_two_are_recorded():
+    a, b, c = shells(0, 0, 0)
+    lock(a, "A")
+    lock(b, "B")
+    lock(c, "C")
+    assert told(a, b, c) == [
+        ("lock.conflict-A-2", "A made lock.conflict-A-2", "C made lock"),
+        ("lock.conflict-B-2", "B made lock.conflict-B-2", "C made lock"),
+    ]
+
+
+def test_empty_lock_files_that_hide_under_one_with_a_content_are_recorded():
+    a, b, c = shells(0, 0, 0)
+    lock(a, "A")
+    lock(b)
+    lock(c)
+    assert told(a, b, c) == [("lock", "B made lock", "A made lock"), ("lock", "C made lock", "A made lock")]
+
+
+def test_lock_files_that_meet_in_a_union_are_recorded():
+    a, b = shells(0, 0)
+    for shell in (a, b):
+        shell.mkdir("d")
+        lock(shell, shell.replica.name, "d/lock")
+    ((path, *_),) = told(a, b)
+    assert path.startswith("d/lock.conflict-A-")
+
+
+@pytest.mark.parametrize("settle", ["remove one", "remove the other", "rename one", "acknowledge"])
+def test_lock_files_are_settled_when_one_is_left_at_the_name(settle):
+    a, b = shells(0, 0)
+    lock(a, "A")
+    lock(b, "B")
+    exchange(a, b)
+    if settle == "acknowledge":
+        a.fs.acknowledge(["excl-A-2"])
+    elif settle == "rename one":
+        a.move("lock.conflict-A-2", "mine")
+    else:
+        a.remove("lock" if settle == "remove one" else "lock.conflict-A-2")
+    assert told(a, b) == []
+
+
 # -- acknowledging -------------------------------------------------------------------------------------
 
 

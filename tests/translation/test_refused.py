@@ -86,6 +86,7 @@ def impossible(file: Ino, directory: Ino) -> dict[str, object]:
         "a file that goes on from what is unknown": Birth(
             NEW, Kind.REGULAR, 0, 0, 0, 0, lineage=Ref(file, DOT + 3)
         ),
+        "a directory that is created with O_EXCL": Birth(NEW, Kind.DIRECTORY, 0, 0, 0, 0, exclusive=True),
         "a file that goes on from itself": Birth(NEW, Kind.REGULAR, 0, 0, 0, 0, lineage=Ref(NEW, NEW)),
         "a directory's content": Version(directory, DOT, (Ref(directory, directory),), *content),
         "a version of nothing": Version(file, DOT, (), *content),

@@ -183,6 +183,7 @@ def test_row_29_both_get_an_exclusive_lock_file_and_it_is_a_conflict_afterwards(
     shown = folder.shown()
     of_a = entry_of(shown, "lock", "a")
     assert shown == {"lock": b"held by b", of_a: b"held by a"}
+    assert folder.records() == [(of_a, "excl", "a", "b")]
     with pytest.raises(FileExistsError):
         os.open(folder.c / "lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
 
