@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from replication.connection import WebSocket
 from replication.limits import Limits
@@ -80,7 +80,10 @@ class Server:
         )
         if not socket.can_prepare(request):
             return web.Response(status=426, text="a WebSocket is spoken here")
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ClientConnectionResetError:
+            return web.Response()  # to nobody: who dialed has hung up
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
