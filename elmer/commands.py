@@ -56,7 +56,7 @@ class Commands:
 
     async def status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         peers = await self.site.hub.status()
-        said = await self._of_tree(status.replica_status)
+        said = await self.of_tree(status.replica_status)
         config = self.site.peers.config
         return {
             **said,
@@ -73,10 +73,10 @@ class Commands:
         }
 
     async def digest(self, _arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"digest": await self._of_tree(Listing.digest)}
+        return {"digest": await self.of_tree(Listing.digest)}
 
     async def conflicts(self, _arguments: dict[str, Any]) -> dict[str, Any]:
-        return await self._of_tree(status.conflicts)
+        return await self.of_tree(status.conflicts)
 
     async def acknowledge(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Raises CommandError (NOT_SO) where there is no such record."""
@@ -157,7 +157,7 @@ class Commands:
         await asyncio.to_thread(_unmount, self.mountpoint)
         return {"mountpoint": str(self.mountpoint)}
 
-    async def _of_tree(self, call: Callable[[Listing], T]) -> T:
+    async def of_tree(self, call: Callable[[Listing], T]) -> T:
         """Call something that may walk the whole tree: in a thread, on a snapshot, without the lock."""
 
         def called() -> T:

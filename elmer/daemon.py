@@ -45,6 +45,7 @@ from elmer.fuse import WAITING_MAX, WORKERS, Operations, mount_options
 from elmer.invalidate import Channel, Invalidator
 from elmer.kernel import Kernel
 from elmer.loop import LoopThread
+from elmer.reports import Reports
 from elmer.site import Site
 from elmer.volume import opened
 
@@ -80,7 +81,8 @@ def serve(directory: StoreDirectory, listening: Listening, report: Report) -> No
         LoopThread() as loop,
     ):
         site = Site(directory, replica, loop, threading.Lock())
-        with site.talking(listening.listen, listening.url), _controlled(site, "serve", None):
+        commands = Commands(site, "serve", None)
+        with site.talking(listening.listen, listening.url), _controlled(site, commands):
             log.info("%s is served, listens on %s", directory.path, site.listening)
             _tell(report, {"store": str(directory.path), "listen": str(site.listening)})
             signal.sigwait(SIGNALS)
@@ -101,12 +103,14 @@ def mount(directory: StoreDirectory, mountpoint: Path, listening: Listening, rep
     ):
         site = Site(directory, replica, loop, llfuse.lock)
         operations = Operations(site.filesystem, str(directory.path), replica.sync, site.hub.request_blocks)
+        commands = Commands(site, "mount", mountpoint)
+        site.filesystem.virtual.reports = Reports(loop, commands, llfuse.lock_released)
         site.freeze = operations.freeze
         if site.peers.config.must_rejoin:
             operations.freeze()
         with (
             site.talking(listening.listen, listening.url),
-            _controlled(site, "mount", mountpoint),
+            _controlled(site, commands),
             mounted(operations, directory.path, mountpoint) as kernel,
         ):
             site.local.kernel = kernel
@@ -171,8 +175,8 @@ def _prepare_process() -> None:
 
 
 @contextlib.contextmanager
-def _controlled(site: Site, command: str, mountpoint: Path | None) -> Iterator[None]:
-    control = Control(site.directory.socket, Commands(site, command, mountpoint).table())
+def _controlled(site: Site, commands: Commands) -> Iterator[None]:
+    control = Control(site.directory.socket, commands.table())
     site.loop.run(control.start())
     try:
         yield

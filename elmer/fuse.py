@@ -24,7 +24,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import llfuse
 
 from replication.hub import BlocksUnavailableError
-from translation.filesystem import Attributes, BlocksMissing, Caller, FileSystem
+from translation.filesystem import Attributes, BlocksMissing, Caller
+from translation.mounted import Mounted
+from translation.virtual import is_virtual
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class Operations(llfuse.Operations):
 
     def __init__(
         self,
-        filesystem: FileSystem,
+        filesystem: Mounted,
         store_directory: str,
         sync: Callable[[], None],
         fetch: Fetch,
@@ -144,9 +146,14 @@ class Operations(llfuse.Operations):
     @request
     def lookup(self, parent: int, name: bytes, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:
         try:
-            return _entry(self.filesystem.lookup(parent, name))
+            entry = _entry(self.filesystem.lookup(parent, name))
         except FileNotFoundError:
+            if is_virtual(parent):
+                raise
             return _absent()
+        if is_virtual(parent):
+            entry.entry_timeout = 0
+        return entry
 
     def forget(self, lookups: Sequence[tuple[int, int]]) -> None:
         # SUBTLE: nobody waits for an answer, so even a FUSEError would end the main loop.
@@ -362,7 +369,8 @@ def _entry(attributes: Attributes) -> llfuse.EntryAttributes:
     entry.st_mtime_ns = attributes.mtime_ns
     entry.st_ctime_ns = attributes.ctime_ns
     entry.entry_timeout = FOR_EVER_S
-    entry.attr_timeout = FOR_EVER_S
+    # What is virtual changes without being told.
+    entry.attr_timeout = 0 if is_virtual(attributes.ino) else FOR_EVER_S
     return entry
 
 

@@ -20,7 +20,7 @@ from elmer.local import LockedReplica
 from elmer.loop import LoopThread
 from elmer.peers import Peers
 from replication.hub import Hub
-from translation.filesystem import FileSystem
+from translation.mounted import Mounted
 from translation.replica import Replica
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Site:
         self.replica = replica
         self.loop = loop
         self.lock = lock
-        self.filesystem = FileSystem(replica)
+        self.filesystem = Mounted(replica)
         self.local = LockedReplica(replica, lock)
         self.peers = Peers(directory, configuration.load(directory.config), replica, lock)
         self.hub = Hub(self.local, admit=self.peers.admit, on_restored=self._restored)

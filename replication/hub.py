@@ -249,9 +249,12 @@ class Hub:
         """Return what is known of each peer, those that were never reached last.
 
         What is to be sent is counted from what is durable, and without a connection nobody made it so.
+        Nothing is known once the hub stops.
         """
-        if not self.reception.connections:
+        if not self.reception.connections and not self._is_stopping:
             await self.worker.sync(self.local.sync)
+        if self._is_stopping:
+            return []
         directions = self.reception.directions()
         known = await self.worker.run(self.exchange.status, directions, time.monotonic())
         urls = {peer.url for peer in known}

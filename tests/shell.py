@@ -1,6 +1,6 @@
 """Replicas in one thread, used as a person at a prompt would: paths and results as strings.
 
-A replica here is the production `FileSystem` over a store in memory; `hear` is a pull without a network,
+A replica here is the production file system over a store in memory; `hear` is a pull without a network,
 with the blocks that it lacks.
 """
 
@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 
 from crdt.causality import ReplicaId
 from crdt.store import MemoryStore
-from translation.filesystem import Attributes, Caller, FileSystem
+from translation.filesystem import Attributes, Caller
 from translation.fsck import check
+from translation.mounted import Mounted
 from translation.replica import Replica, Volume
 
 VOLUME = Volume(b"v" * 16, b"s" * 32, b"k" * 32)
@@ -62,7 +63,7 @@ class Shell:
 
     def open(self) -> None:
         """Start the replica from its store."""
-        self.fs = FileSystem(Replica(self.store, self.now_ns))
+        self.fs = Mounted(Replica(self.store, self.now_ns))
 
     def now_ns(self) -> int:
         return self.world.now_ns + self.skew * STEP_NS

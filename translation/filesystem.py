@@ -194,7 +194,7 @@ class FileSystem:
         return self.replica.view.members(inode.shown[0].parent)[0]
 
     def _known(self, ino: Ino) -> Attributes:
-        attributes = self.attributes.getattr(ino)
+        attributes = self.getattr(ino)
         self.known[attributes.ino] = self.known.get(attributes.ino, 0) + 1
         return attributes
 

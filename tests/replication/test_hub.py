@@ -873,3 +873,20 @@ def test_cancelled_again_while_it_stops_it_leaves_nothing(turn):
         await asyncio.wait([task])
 
     run(story)
+
+
+def test_a_hub_that_stops_knows_of_no_peer():
+    """Whoever reads `.elmer/status.json` while a mount in use is ended asks for it."""
+
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            a.add_peer(b.url)
+            assert (await a.wait_equal(LONG_S)).is_equal
+            await a.stop()
+            assert await a.status() == []
+            b.add_peer("http://127.0.0.1:1")
+            asking = asyncio.create_task(b.status())
+            await b.stop()
+            assert len(await asking) <= 2
+
+    run(story)

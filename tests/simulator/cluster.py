@@ -24,7 +24,7 @@ from replication.local import Arrivals, PeerError
 from replication.message import Identity, State, pack_messages, unpack_messages
 from replication.session import Session
 from replication.staging import Staging
-from translation.filesystem import FileSystem
+from translation.mounted import Mounted
 from translation.replica import Replica, Volume
 
 START_NS = 1_800_000_000_000_000_000
@@ -97,7 +97,7 @@ class Site:
     def start(self) -> None:
         self.replica = RecordingReplica(self.store, self.wall_ns)
         self.replica.library = self.cluster.library
-        self.fs = FileSystem(self.replica)
+        self.fs = Mounted(self.replica)
         self.fetch = Fetch(self.cluster.limits)
         self.staging: dict[bytes, Staging] = {}
 
