@@ -9,8 +9,6 @@ the whole of it.  In the order of the computation:
 3. `contents`: the versions of files: whose they are, the branches they form, the heads that show.
 4. `names`: what is visible, which names it gets, and the conflict entries.
 5. `records`: what was overruled.
-
-`Rules` switches on what a later stage of the product brings: twins and absorption.
 """
 
 from __future__ import annotations
@@ -18,14 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from crdt.facts import Commit
-from tests.reference.gathered import CURRENT_RULES, Gathered, Rules
+from tests.reference.gathered import Gathered
 from tests.reference.names import Shown, View
 
-__all__ = ["CURRENT_RULES", "Rules", "Shown", "View", "show"]
+__all__ = ["Shown", "View", "show"]
 
 
-def show(
-    commits: Iterable[Commit], blocks: Mapping[bytes, bytes], rules: Rules = CURRENT_RULES
-) -> dict[bytes, Shown]:
+def show(commits: Iterable[Commit], blocks: Mapping[bytes, bytes]) -> dict[bytes, Shown]:
     """Return what a program sees: path -> what is there.  `blocks` are the bytes of each hash."""
-    return View(Gathered(commits), blocks, rules).snapshot()
+    return View(Gathered(commits), blocks).snapshot()

@@ -15,7 +15,7 @@ from typing import TypeVar
 from crdt.blocks import BLOCK_SIZE
 from crdt.causality import BEFORE_ALL, Stamp
 from crdt.facts import Ino, Kind, LinkId, Ref, Version
-from tests.reference.gathered import Gathered, Rules
+from tests.reference.gathered import Gathered
 from tests.reference.places import Places
 
 Path = tuple[Ref, ...]  # each version extends the one before it
@@ -24,8 +24,8 @@ Heads = tuple[Ref, ...]  # one that shows, and those that hide under it
 
 
 class Contents:
-    def __init__(self, facts: Gathered, places: Places, blocks: Mapping[bytes, bytes], rules: Rules) -> None:
-        self.facts, self.places, self.blocks, self.rules = facts, places, blocks, rules
+    def __init__(self, facts: Gathered, places: Places, blocks: Mapping[bytes, bytes]) -> None:
+        self.facts, self.places, self.blocks = facts, places, blocks
         self.versions = facts.versions
         self.known_contents: dict[Ref, bytes] = {}
         self._follow_parents()
@@ -171,8 +171,6 @@ class Contents:
         A head is measured only against those that it forked from last: t -> u -> t on one branch does
         not hide a t that was written on a third branch, which forked before.
         """
-        if not self.rules.absorption:
-            return [(ref,) for ref in use]
         under = {head: self._nearest_that_hides(head, use) for head in use}
         over = {head: last_over(head, under, use) for head in use}
         groups = {head: [head] for head in use if over[head] == head}

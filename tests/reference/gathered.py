@@ -36,18 +36,6 @@ SPLIT = Dot(0)  # how the one placement of a link that a split made is named
 F = TypeVar("F")
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Which rules of the design are in force beyond those that always are."""
-
-    pins: bool = True
-    twins: bool = True
-    absorption: bool = True
-
-
-CURRENT_RULES = Rules()
-
-
 class Made(NamedTuple, Generic[F]):
     """A fact with the stamp of its commit, which holds its dot."""
 

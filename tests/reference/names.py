@@ -19,7 +19,7 @@ from crdt.causality import Dot, Stamp, counter_of, replica_of
 from crdt.facts import ROOT, Field, Ino, Kind, LinkId, Ref
 from crdt.names import branch_ino
 from tests.reference.contents import Contents, Heads, Path, last_over, parting
-from tests.reference.gathered import SPLIT, Gathered, Rules
+from tests.reference.gathered import SPLIT, Gathered
 from tests.reference.places import Places
 
 NAME_MAX = 255
@@ -63,10 +63,10 @@ class Entry:
 
 
 class View:
-    def __init__(self, facts: Gathered, blocks: Mapping[bytes, bytes], rules: Rules) -> None:
-        self.facts, self.rules = facts, rules
+    def __init__(self, facts: Gathered, blocks: Mapping[bytes, bytes]) -> None:
+        self.facts = facts
         self.places = Places(facts)
-        self.contents = Contents(facts, self.places, blocks, rules)
+        self.contents = Contents(facts, self.places, blocks)
         self._find_visible_links()
         self._find_visible_directories()
         self._go_down()
@@ -134,7 +134,7 @@ class View:
         made = self.places.where[link]
         key = SPLIT if made.fact.split else made.stamp.dot
         pins = self.facts.links[link].pins.get(key)
-        if self.rules.pins and pins:
+        if pins:
             return max(pins, key=lambda pin: (pin.stamp, pin.fact.name)).fact.name
         return made.fact.name
 
@@ -257,7 +257,7 @@ class View:
         """Of twins, the one with the oldest inode shows: so hard links stay together, where two
         replicas unpack an archive that has some."""
         mine, theirs = self.facts.links[link].ino, self.facts.links[shown].ino
-        if not self.rules.twins or link == shown:
+        if link == shown:
             return False
         if mine == theirs:
             return self._compare(link, shown, [self._rank(link), self._rank(shown)]) < 0

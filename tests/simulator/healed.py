@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from crdt.facts import Kind
-from tests.reference import CURRENT_RULES, View
+from tests.reference import View
 from tests.reference.gathered import Gathered
 from tests.reference.names import Shown
 from tests.reference.records import records
@@ -30,7 +30,7 @@ class Expected(NamedTuple):
 
 
 def expected_of(library: Library) -> Expected:
-    view = View(Gathered(library.commits.values()), library.blocks, CURRENT_RULES)
+    view = View(Gathered(library.commits.values()), library.blocks)
     return Expected(
         view.snapshot(),
         {name: of_owner(each) for name, each in view.orphaned().items()},
