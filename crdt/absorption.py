@@ -148,13 +148,16 @@ def _since(steps: Iterator[Step], common: Ref) -> Iterator[Ref]:
 
 
 def _was_chosen_over(state: State, ref: Ref, other: End) -> bool:
-    """Does it settle a version of the other line that has another content?"""
+    """Does it settle a version of the other line that has another content?
+
+    Not what a file replaced where it stands: that is no choice, no more than what an edit began with.
+    """
     stored = state.version(ref)
     if stored is None:
         return False
     digest = stored.fact.digest
     for parent in stored.fact.parents[1:]:
-        if digest_at(state, parent) == digest:
+        if parent == stored.fact.lineage or digest_at(state, parent) == digest:
             continue
         if is_on_branch(state, parent, other.head):
             return True

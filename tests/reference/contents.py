@@ -211,9 +211,12 @@ class Contents:
         return mine in (theirs, self.first_content(other[-1])) or first is None
 
     def _was_chosen_over(self, ref: Ref, branch: set[Ref]) -> bool:
+        """Does it settle a version of that branch which has another content?  What a file replaced where it
+        stands is no choice."""
+        fact = self.versions[ref].fact
         return any(
-            parent in branch and self.content(parent) != self.content(ref)
-            for parent in self.versions[ref].fact.parents[1:]
+            parent in branch and parent != fact.lineage and self.content(parent) != self.content(ref)
+            for parent in fact.parents[1:]
             if parent in self.versions
         )
 
