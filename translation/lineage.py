@@ -2,9 +2,12 @@
 
 Many programs save by putting a new file in the place of the old one.  Where two replicas do so at once their
 files are two inodes, and yet two edits of one file: the new file has the old one's *lineage*, and its rank
-at the name (design section 5).  A rename over the old file says so by itself (translation.namespace).  A
-program that first removes the name and then makes a file there says it in two requests; what the first one
-took away is kept here until the second one comes.
+at the name (design section 5).  A rename over the old file says so by itself (translation.namespace).  Other
+programs say it in several requests; what the first one took from the name is kept here until the last one:
+
+- the file is removed, then one is made or renamed there: that one continues it;
+- the file is renamed to a backup, one is made or renamed there, then the backup is removed: with that, not
+  before, the new one has replaced it.  The same where the backup is a further link.
 
 In memory, and bounded.  It decides what a save is taken for, never whether anything is lost: where it was
 forgotten, the new file is a stranger to the one that was removed.
@@ -12,11 +15,14 @@ forgotten, the new file is a stranger to the one that was removed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from crdt.causality import Stamp
-from crdt.facts import Ino, LinkId, Ref
+from crdt.causality import Dot, Stamp, replica_of
+from crdt.facts import Fact, Ino, LinkId, Ref
 from crdt.names import Entry
+from crdt.rows import Inode, context_with
+from crdt.versions import step_of
 from translation.intent import Intents
 from translation.replica import Moment, Replica
 
@@ -48,24 +54,43 @@ class Recent(Generic[K, V]):
 
 
 class Gone(NamedTuple):
-    """A file as it stood at a name: what it showed to programs here, and its rank."""
+    """A file as it stood at a name: what it showed to programs here, and its claim to the name."""
 
+    home: Ino
+    name: bytes
     ino: Ino
     link: LinkId
     version: Ref
     rank: Stamp | None
+    via: Ref | None
+
+
+class Backup(NamedTuple):
+    """A name that the commit `dot` gave to a file which stood, or stands, at another one."""
+
+    stood: Gone
+    dot: Dot
 
 
 class Lineage(Intents):
     def __init__(self, replica: Replica) -> None:
         super().__init__(replica)
         self.removed: Recent[tuple[Ino, bytes], Gone] = Recent()  # by directory and name
+        self.backups: Recent[LinkId, Backup] = Recent()
 
     def standing(self, entry: Entry) -> Gone | None:
         """A regular file as it stands at its name; None for all else, and for conflict entries."""
         if entry.link is None or entry.is_conflict or not self.inode(entry.ino).is_regular:
             return None
-        return Gone(entry.ino, entry.link, self.seen_of(entry), self.rank_of(entry))
+        via = self.inode(entry.ino).links[entry.link].where().fact.via
+        seen, rank = self.seen_of(entry), self.rank_of(entry)
+        return Gone(entry.parent, entry.name, entry.ino, entry.link, seen, rank, via)
+
+    def standing_first(self, inode: Inode) -> Gone | None:
+        """A file as it stands at the oldest of its names."""
+        place = inode.shown[0]
+        entries = self.view.group(self.view.members(place.parent), place.name)
+        return next((self.standing(entry) for entry in entries if entry.link == place.link), None)
 
     def rank_of(self, entry: Entry) -> Stamp | None:
         """The rank that what replaces this entry inherits; None where another would keep the name.
@@ -80,6 +105,8 @@ class Lineage(Intents):
         placed = self.inode(entry.ino).links[entry.link].where()
         return placed.fact.rank or placed.stamp
 
+    # -- removed, then made anew -------------------------------------------------------------------
+
     def gone_from(self, home: Ino, name: bytes, moment: Moment) -> Gone | None:
         """The file that was removed at this name of late, if that name of it is still gone."""
         gone = self.removed.find((home, name), moment.wall_ns)
@@ -87,3 +114,72 @@ class Lineage(Intents):
             return None
         shows = any(place.link == gone.link for place in self.inode(gone.ino).shown)
         return None if shows else gone
+
+    # -- a backup, removed in the end --------------------------------------------------------------
+
+    def note_backup(self, moment: Moment, stood: Gone, link: LinkId) -> None:
+        """The commit of this moment gave the name `link` to a file that stood at another one."""
+        self.backups.note(link, Backup(stood, moment.dot), moment.wall_ns)
+
+    def replace_late(self, moment: Moment, entry: Entry) -> list[Fact]:
+        """The facts that remove a backup, where another file was made at its old name since; else none.
+
+        It goes as if it had been replaced there: it is put back at its old name, dead.  So an edit of it
+        that was not shown here competes with the new file, and brings no backup back.
+        """
+        assert entry.link is not None
+        backup = self.backups.find(entry.link, moment.wall_ns)
+        placed = self.inode(entry.ino).links[entry.link].where()
+        if backup is None or placed.dot != backup.dot or entry.twins:
+            return []
+        new = self.view.lookup(backup.stood.home, backup.stood.name)
+        if new is None or not self._was_made_late(new, moment):
+            return []
+        meant = self._meant_by_removal(backup, entry)
+        facts = self._continue_late(moment, new, backup.stood, meant)
+        return [*facts, *self._put_back(moment, backup.stood, entry, () if facts else meant)]
+
+    def _was_made_late(self, new: Entry, moment: Moment) -> bool:
+        """Was this file made here of late, and given its name here?"""
+        inode, here = self.inode(new.ino), self.replica.replica
+        if new.link is None or new.is_conflict or new.twins or not inode.is_regular:
+            return False
+        if replica_of(new.ino) != here or replica_of(inode.links[new.link].where().dot) != here:
+            return False
+        return 0 <= moment.wall_ns - inode.births[0].wall_ns <= AGE_MAX_NS
+
+    def _meant_by_removal(self, backup: Backup, entry: Entry) -> list[Ref]:
+        """The versions of a backup that go with it: not what was merged since it became one.
+
+        That came to the file which is replaced, and the program that saves has not looked at it.  It was
+        shown all the same, so nothing appears where the backup goes: it is left as an orphan.
+        """
+        shown, known = self.seen_of(entry), backup.stood.version
+        made_here = replica_of(step_of(self.state, shown).stamp.dot) == self.replica.replica
+        return self.meant_by(entry) if made_here or shown == known else [known]
+
+    def _continue_late(self, moment: Moment, new: Entry, stood: Gone, settled: list[Ref]) -> list[Fact]:
+        """The version of the new file that has the old one as its lineage, and its name by that.
+
+        Nothing where it goes on from another file already, or its content is not here, in the middle of a
+        pass.
+        """
+        assert new.link is not None
+        inode, head = self.inode(new.ino), self.head_of(new)
+        stored = self.state.version(head)
+        if inode.links[new.link].where().fact.via is not None or (stored is not None and stored.fact.bare):
+            return []
+        over = [*self.hidden(new), *settled]
+        version = self.version(moment, new.ino, head, over, lineage=stood.version)
+        via = Ref(new.ino, version.version)
+        self.replica.note_attributes(new.ino)
+        return [version, self.place(inode, new.link, new.parent, new.name, rank=stood.rank, via=via)]
+
+    def _put_back(self, moment: Moment, stood: Gone, entry: Entry, drops: Sequence[Ref]) -> list[Fact]:
+        """A placement of the backup at its old name, and the removal of it there."""
+        inode, link = self.inode(entry.ino), entry.link
+        assert link is not None
+        placed = self.place(inode, link, stood.home, stood.name, rank=stood.rank, via=stood.via)
+        removal = self.remove(inode, link, drops)
+        context = context_with(removal.context, moment.dot)
+        return [placed._replace(left=()), removal._replace(context=context)]

@@ -124,6 +124,7 @@ class Namespace(Lineage, Twins):
         if self.view.lookup(parent, name) is not None:
             raise posix_error(errno.EEXIST, name)
         facts: list[Fact] = []
+        stood = None
         if split is not None:
             facts += self.split(split, self.hidden(split))
         else:
@@ -135,9 +136,12 @@ class Namespace(Lineage, Twins):
             if len(inode.shown) >= LINK_MAX:
                 raise posix_error(errno.EMLINK, name)
             facts += self.revive(inode)
+            stood = self.standing_first(inode)
         moment = self.replica.begin()
         placement = Placement(ino, LinkId(moment.dot), self.home_for_new(parent), name)
         self.commit(moment, (*facts, placement))
+        if stood is not None:
+            self.note_backup(moment, stood, placement.link)
 
     # -- removing ----------------------------------------------------------------------------------
 
@@ -174,6 +178,9 @@ class Namespace(Lineage, Twins):
             twins, settled = self.remove_twins(entry, dropping=False)
             version = self.choice(moment, chosen, [*self.meant_by(entry), *settled])
             return [version, self.remove(inode, entry.link), *twins, *rescued]
+        replaced_late = self.replace_late(moment, entry)
+        if replaced_late:
+            return [*replaced_late, *rescued]
         twins, _ = self.remove_twins(entry, dropping=True)
         drops = self.seen_heads(inode)
         return [self.remove(inode, entry.link, drops), *twins, *rescued]
@@ -239,7 +246,7 @@ class Namespace(Lineage, Twins):
         replaced = self.view.lookup(new_parent, new_name)
         if replaced is not None and replaced.ino == entry.ino:
             return None  # two names of one file: rename(2) does nothing
-        moment, home = self.replica.begin(), self.home_for_new(new_parent)
+        moment, home, stood = self.replica.begin(), self.home_for_new(new_parent), self.standing(entry)
         if entry.is_directory:
             facts = self._move_directory(entry, new_parent, new_name, replaced)
         elif replaced is not None and replaced.is_directory:
@@ -248,6 +255,8 @@ class Namespace(Lineage, Twins):
             facts = self._move_file(moment, entry, new_parent, new_name, replaced)
         self.commit(moment, facts, entry, replaced)
         self.removed.forget((home, new_name))
+        if stood is not None:
+            self.note_backup(moment, stood, stood.link)
         return replaced
 
     def _move_directory(self, entry: Entry, parent: Ino, name: bytes, replaced: Entry | None) -> list[Fact]:

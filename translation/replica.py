@@ -493,6 +493,10 @@ class Replica:
         """What the kernel has of this content is not what the file shows now."""
         self._changes.inode(ino, content=True)
 
+    def note_attributes(self, ino: Ino) -> None:
+        """A request changes attributes of a file that it does not name: its time of change."""
+        self._changes.inode(ino)
+
     def _note_branches(self, ino: int) -> None:
         inode = self.state.inode(Ino(ino))
         if inode is not None and inode.branches:

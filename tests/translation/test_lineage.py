@@ -7,6 +7,7 @@ so the first save after it decides which leads, and the entry says who made it.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from crdt.facts import Ref
 from crdt.names import Entry
 from crdt.versions import Step, fork_of_any, line
-from tests.shell import Shell, entry_of, exchange, shells
+from tests.shell import CALLER, Shell, entry_of, exchange, shells
 
 # -- the ways ------------------------------------------------------------------------------------------
 
@@ -42,7 +43,38 @@ def remove_and_rename(shell: Shell, path: str, text: str):
     shell.move(path + ".new", path)
 
 
-SAVES = [in_place, rename_over, remove_and_create, remove_and_rename]
+def backup_and_create(shell: Shell, path: str, text: str) -> None:
+    """vim."""
+    shell.move(path, path + "~")
+    shell.write(path, text)
+    shell.remove(path + "~")
+
+
+def backup_and_rename(shell: Shell, path: str, text: str) -> None:
+    """patch."""
+    shell.write(path + ".new", text)
+    shell.move(path, path + "~")
+    shell.move(path + ".new", path)
+    shell.remove(path + "~")
+
+
+def linked_backup(shell: Shell, path: str, text: str) -> None:
+    """dpkg."""
+    shell.write(path + ".new", text)
+    shell.link(path, path + "~")
+    shell.move(path + ".new", path)
+    shell.remove(path + "~")
+
+
+SAVES = [
+    in_place,
+    rename_over,
+    remove_and_create,
+    remove_and_rename,
+    backup_and_create,
+    backup_and_rename,
+    linked_backup,
+]
 Save = Callable[[Shell, str, str], None]
 every_way = pytest.mark.parametrize("save", SAVES)
 every_pair = pytest.mark.parametrize(("one", "other"), list(itertools.product(SAVES, SAVES)))
@@ -123,6 +155,25 @@ def test_who_has_not_saved_has_no_conflict(save: Save):
     assert exchange(a, b, c) == {"f": "two"}
     save(b, "f", "three")
     assert exchange(a, b, c) == {"f": "three"}
+
+
+@every_pair
+def test_a_save_that_the_other_side_made_too_is_no_conflict(one: Save, other: Save):
+    """A corrected old to new.  B did the same and went on to newer."""
+    a, b, c, _ = apart()
+    one(a, "f", "new")
+    other(b, "f", "new")
+    other(b, "f", "newer")
+    assert exchange(a, b, c) == {"f": "newer"}
+
+
+def test_a_file_continues_the_one_removed_at_its_name():
+    """Both save f by removing it and making a new one: as if both had written into it."""
+    a, b, _, _ = apart()
+    remove_and_create(a, "f", "new")
+    remove_and_create(b, "f", "new")
+    remove_and_create(b, "f", "newer")
+    assert exchange(a, b) == {"f": "newer"}
 
 
 @every_pair
@@ -237,3 +288,290 @@ def test_names_that_were_removed_are_remembered_up_to_a_bound():
     a.create("f2")
     assert via_of(a, "f1") is None
     assert via_of(a, "f2") is not None
+
+
+# -- a backup, removed in the end ----------------------------------------------------------------------
+
+
+def test_a_file_replaces_the_old_one_with_the_removal_of_the_backup_and_not_before():
+    """With `set backup` vim keeps it: these are two files, and what B writes goes to the old one."""
+    a, b, c, old = apart()
+    a.move("f", "f~")
+    a.write("f", "from A")
+    assert exchange(a, b, c) == {"f": "from A", "f~": "old"}
+    assert via_of(a, "f") is None
+    b.write("f~", "from B")
+    a.remove("f~")
+    shown = exchange(a, b, c)
+    entry = entry_of(shown, "f", "B")
+    assert shown == {"f": "from A", entry: "from B"}
+    assert parted(c, "f", entry) == old
+
+
+@every_way
+def test_nothing_of_the_old_file_is_left(save: Save):
+    a, b, c, _ = apart()
+    save(a, "f", "from A")
+    assert exchange(a, b, c) == {"f": "from A"}
+    assert list(c.fs.listing.orphans()) == []
+    b.remove("f")
+    assert exchange(a, b, c) == {}
+
+
+def test_an_edit_that_came_to_the_backup_is_left_as_an_orphan():
+    """B's edit came after vim had looked at f, and it was what f~ showed when that was removed.
+
+    Nothing but f~ may go or come for a program here.  B's next edit was shown to nobody who removed.
+    """
+    a, b, c, old = apart()
+    a.move("f", "f~")
+    a.write("f", "from A")
+    b.write("f", "from B")
+    a.hear(b)
+    assert a.shows == {"f": "from A", "f~": "from B"}
+    a.remove("f~")
+    assert a.shows == {"f": "from A"}
+    (orphan,) = a.fs.listing.orphans()
+    assert a.fs.read(a.fs.open(orphan.ino, os.O_RDONLY), 0, 100) == b"from B"
+    b.append("f", " again")
+    shown = exchange(a, b, c)
+    entry = entry_of(shown, "f", "B")
+    assert shown == {"f": "from A", entry: "from B again"}
+    assert parted(c, "f", entry) == old
+
+
+def test_an_edit_of_the_backup_by_who_removes_it_goes_with_it():
+    a, b, c, _ = apart()
+    a.move("f", "f~")
+    a.write("f", "from A")
+    a.write("f~", "not wanted")
+    a.remove("f~")
+    assert exchange(a, b, c) == {"f": "from A"}
+    assert list(c.fs.listing.orphans()) == []
+
+
+@pytest.mark.parametrize("other", SAVES)
+def test_a_backup_over_an_older_one_is_a_backup(other):
+    """A has a f~ already, which the old f replaces: its past is that of f all the same."""
+    a, b, c, old = apart()
+    a.write("f~", "older")
+    backup_and_create(a, "f", "from A")
+    other(b, "f", "from B")
+    shown = exchange(a, b, c)
+    entry = entry_of(shown, "f", "A")
+    assert shown == {"f": "from B", entry: "from A"}
+    assert parted(c, "f", entry) == old
+
+
+def test_a_backup_in_another_directory_is_one():
+    a, b, c, old = apart()
+    c.mkdir("backups")
+    exchange(a, b, c)
+    a.move("f", "backups/f")
+    a.write("f", "from A")
+    a.remove("backups/f")
+    b.write("f", "from B")
+    shown = exchange(a, b, c)
+    entry = entry_of(shown, "f", "A")
+    assert shown == {"backups": "dir", "f": "from B", entry: "from A"}
+    assert parted(c, "f", entry) == old
+
+
+def test_a_rename_beats_a_save_with_a_backup_as_it_beats_a_save_by_rename():
+    a, b, c, _ = apart()
+    backup_and_create(a, "f", "from A")
+    b.move("f", "g")
+    assert exchange(a, b, c) == {"f": "from A", "g": "old"}
+
+
+def test_a_save_with_a_backup_survives_the_removal_of_the_file():
+    a, b, c, _ = apart()
+    backup_and_create(a, "f", "from A")
+    b.remove("f")
+    assert exchange(a, b, c) == {"f": "from A"}
+
+
+def test_what_somebody_else_made_has_not_replaced_the_backup():
+    a, b, c, _ = apart()
+    b.write("g", "from B")
+    a.hear(b)
+    a.move("f", "f~")
+    a.move("g", "f")
+    a.remove("f~")
+    assert exchange(a, b, c) == {"f": "from B"}
+    assert via_of(a, "f") is None
+
+
+def test_what_somebody_else_put_at_the_name_has_not_replaced_the_backup():
+    a, b, c, _ = apart()
+    a.write("g", "from A")
+    a.move("f", "f~")
+    b.hear(a)
+    b.move("g", "f")
+    a.hear(b)
+    a.remove("f~")
+    assert exchange(a, b, c) == {"f": "from A"}
+    assert via_of(a, "f") is None
+
+
+def test_a_symlink_has_not_replaced_the_backup():
+    a, b, c, _ = apart()
+    a.move("f", "f~")
+    a.symlink("f", "there")
+    a.remove("f~")
+    assert exchange(a, b, c) == {"f": "-> there"}
+    assert via_of(a, "f") is None
+
+
+def test_a_conflict_entry_has_not_replaced_the_backup():
+    """A's own f lost its name to B's, and has got the very name that the backup had."""
+
+    def conflict_of(name: str) -> tuple[Shell, str]:
+        a, b = shells(0, 0)
+        a.write(name, "old")
+        a.move(name, "backup")
+        a.write("f", "from A")
+        b.write("f", "from B")
+        a.hear(b)
+        return a, entry_of(a.shows, "f", "A")
+
+    _, name = conflict_of("any")
+    a, entry = conflict_of(name)
+    assert entry == name
+    a.remove("backup")
+    assert via_of(a, entry) is None
+    (conflict,) = a.fs.conflicts()
+    assert os.fsdecode(conflict.path) == entry
+
+
+def test_a_backup_of_a_file_that_went_on_from_another_leaves_edits_at_its_name():
+    """The new f was itself saved, before the backup went: its lineage is the one before it."""
+    a, b, c, _ = apart()
+    a.move("f", "f~")
+    a.write("f", "from A")
+    rename_over(a, "f", "from A again")
+    a.remove("f~")
+    b.write("f", "from B")
+    shown = exchange(a, b, c)
+    entry = entry_of(shown, "f", "A")  # which put it back there
+    assert shown == {"f": "from A again", entry: "from B"}
+    assert parted(c, "f", entry) is None
+
+
+def test_a_backup_goes_though_content_of_the_new_file_is_on_its_way():
+    """B wrote twice before A heard: the first commit comes without its content."""
+    a, b, c, _ = apart()
+    a.move("f", "f~")
+    a.write("f", "from A")
+    b.hear(a)
+    b.write("f", "1")
+    b.write("f", "2")
+    coming = a.hear_one_by_one(b)
+    while a.shows["f"] == "from A" and a.fs.names.state.version(shown_by(a, "f")).fact.bare is False:
+        next(coming)
+    assert a.fs.names.state.version(shown_by(a, "f")).fact.bare
+    a.remove("f~")
+    assert exchange(a, b, c) == {"f": "2"}
+
+
+def test_an_edit_of_the_old_file_has_the_past_that_it_had_before():
+    """A has saved f twice.  B wrote into the file before both saves, C into the one between.
+
+    What A and C have is of one branch against B's: that of A's first save.
+    """
+    a, b, c, old = apart()
+    rename_over(a, "f", "from A")
+    c.hear(a)
+    second = shown_by(c, "f")
+    backup_and_create(a, "f", "from A again")
+    b.write("f", "from B")
+    c.write("f", "from C")
+    shown = exchange(a, b, c)
+    assert shown.pop("f") == "from B"
+    one, other = shown
+    assert sorted(shown.values()) == ["from A again", "from C"]
+    assert other == one + "-2"
+    assert parted(c, "f", one) == parted(c, "f", other) == old
+    assert parted(c, one, other) == second
+
+
+def test_a_file_that_was_there_for_long_has_not_replaced_the_backup():
+    """Somebody puts another of his files in the place of f, as he may."""
+    a, b, c, _ = apart()
+    a.write("g", "other")
+    a.world.ticks = itertools.count(2_000_000)  # half an hour later
+    a.move("f", "f~")
+    a.move("g", "f")
+    a.remove("f~")
+    assert exchange(a, b, c) == {"f": "other"}
+    assert via_of(a, "f") is None
+
+
+def test_a_backup_with_a_further_name_only_loses_one():
+    a, b, c, _ = apart()
+    c.link("f", "g")
+    exchange(a, b, c)
+    backup_and_create(a, "f", "from A")
+    b.append("g", " and new")
+    assert exchange(a, b, c) == {"f": "from A", "g": "old and new"}
+
+
+def test_a_backup_that_somebody_moved_on_is_none():
+    a, b, c, _ = apart()
+    a.move("f", "f~")
+    a.write("f", "from A")
+    b.hear(a)
+    b.move("f~", "g")
+    a.hear(b)
+    a.remove("g")
+    assert exchange(a, b, c) == {"f": "from A"}
+    assert via_of(a, "f") is None
+
+
+def test_a_save_with_a_backup_takes_the_old_files_place_in_a_conflict():
+    """B's f is a stranger, and newer than A's old one: A's new file competes as the old one did."""
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.write("f", "from B")
+    backup_and_create(a, "f", "from A")
+    shown = exchange(a, b)
+    assert shown == {"f": "from B", entry_of(shown, "f", "A"): "from A"}
+
+
+def test_what_is_still_being_written_goes_on_when_the_backup_is_removed():
+    a, b, c, _ = apart()
+    a.move("f", "f~")
+    fh, _ = a.fs.create(1, b"f", 0o644, os.O_WRONLY | os.O_EXCL, CALLER)
+    a.fs.write(fh, 0, b"from ")
+    a.remove("f~")
+    a.fs.write(fh, 5, b"A")
+    a.close(fh)
+    assert exchange(a, b, c) == {"f": "from A"}
+
+
+def test_the_kernel_hears_that_the_new_file_changed():
+    a, _, _, _ = apart()
+    a.move("f", "f~")
+    a.write("f", "from A")
+    before = a.stat("f")
+    a.replica.take_changes()
+    a.remove("f~")
+    assert a.stat("f").ctime_ns > before.ctime_ns
+    assert a.stat("f") == before._replace(ctime_ns=a.stat("f").ctime_ns)
+    assert dict(a.replica.take_changes().inodes) == {before.ino: False}
+
+
+def test_conflict_entries_beside_a_backup_keep_their_names():
+    """B's edit was concurrent with one of A, and came when A's was a backup already."""
+    a, b, c, _ = apart()
+    a.write("f", "from A")
+    b.write("f", "from B")
+    a.move("f", "f~")
+    a.write("f", "from A again")
+    a.hear(b)
+    before = a.shows
+    assert sorted(before.values()) == ["from A", "from A again", "from B"]
+    shown = {path: text for path, text in before.items() if path != "f~"}
+    a.remove("f~")
+    assert a.shows == shown
+    assert exchange(a, b, c) == shown
