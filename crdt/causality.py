@@ -56,8 +56,10 @@ def counter_of(dot: int) -> int:
 
 
 def covers(context: Context, dot: Dot) -> bool:
-    replica = dot >> COUNTER_BITS
-    return any(mine >> COUNTER_BITS == replica and dot <= mine for mine in context)
+    for mine in context:  # noqa: SIM110 - this is asked several times for each fact
+        if dot <= mine and mine >> COUNTER_BITS == dot >> COUNTER_BITS:
+            return True
+    return False
 
 
 def join(contexts: Iterable[Iterable[Dot]]) -> Context:
@@ -85,7 +87,7 @@ class VersionVector:
         assert all(counter > 0 for counter in self.counters.values()), self.counters
 
     def __contains__(self, dot: Dot) -> bool:
-        return counter_of(dot) <= self.counters.get(replica_of(dot), 0)
+        return dot & COUNTER_MAX <= self.counters.get(ReplicaId(dot >> COUNTER_BITS), 0)
 
     def __le__(self, other: VersionVector) -> bool:
         return all(counter <= other.counters.get(r, 0) for r, counter in self.counters.items())

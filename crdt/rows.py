@@ -38,6 +38,8 @@ from crdt.facts import (
 
 F = TypeVar("F", bound=Fact)
 
+REGULAR, DIRECTORY = int(Kind.REGULAR), int(Kind.DIRECTORY)  # a member of an Enum costs more to look up
+
 
 class Stamped(NamedTuple, Generic[F]):
     """A fact with what its commit says of it."""
@@ -109,10 +111,13 @@ class Link:
         return Link(self.placements[:], self.removals[:], self.pins[:])
 
     def place(self, new: Stamped[Placement]) -> None:
-        if any(is_replaced(new, old.fact) or old == new for old in self.placements):
-            return
-        self.placements = [old for old in self.placements if not is_replaced(old, new.fact)]
-        self.placements.append(new)
+        kept = []
+        for old in self.placements:
+            if is_replaced(new, old.fact) or old == new:
+                return
+            if not is_replaced(old, new.fact):
+                kept.append(old)
+        self.placements = [*kept, new]
 
     def remove(self, new: Stamped[Removal]) -> None:
         if all(old.dot != new.dot for old in self.removals):
@@ -226,11 +231,11 @@ class Inode:
 
     @property
     def is_directory(self) -> bool:
-        return self.births[0].fact.kind == Kind.DIRECTORY
+        return self.births[0].fact.kind == DIRECTORY
 
     @property
     def is_regular(self) -> bool:
-        return self.births[0].fact.kind == Kind.REGULAR
+        return self.births[0].fact.kind == REGULAR
 
     @property
     def mode(self) -> int:

@@ -100,6 +100,16 @@ class State:
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
 
+    def committed(self) -> State:
+        """Return the state without the commit that is being made, for as long as that is not committed.
+
+        The caches are one: what they hold is committed.
+        """
+        other = State(self.store)
+        other._inodes, other._names = self._inodes, self._names
+        other._counts, other._versions = self._counts, self._versions
+        return other
+
     # -- reading -----------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
@@ -134,6 +144,13 @@ class State:
                 return None
             found = _decoded(inode_key(ino), data, lambda row: decode_inode(ino, row))
             remember(self._inodes, ino, found)
+        return found
+
+    def known(self, ino: Ino) -> Inode:
+        """Return an inode that a fact names.  Raises LookupError where it is not known here."""
+        found = self.inode(ino)
+        if found is None:
+            raise LookupError(f"a fact names the inode {ino}, which is not known here")
         return found
 
     def names(self, directory: Ino, name_hash: int) -> Names:
@@ -194,13 +211,10 @@ class State:
         self._raw[key] = value
 
     def edit(self, ino: Ino) -> Inode:
-        """Return the inode to change.  Raises KeyError where there is none."""
+        """Return the inode to change.  Raises LookupError where it is not known here."""
         found = self._new_inodes.get(ino)
         if found is None:
-            old = self.inode(ino)
-            if old is None:
-                raise KeyError(ino)
-            found = self._new_inodes[ino] = old.copy()
+            found = self._new_inodes[ino] = self.known(ino).copy()
         return found
 
     def add_inode(self, inode: Inode) -> None:

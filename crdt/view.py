@@ -50,6 +50,7 @@ from crdt.names import MARK, View, branch_ino, branches, names_row_key
 from crdt.plausible import check
 from crdt.records import acknowledged_key, record_key, records_of
 from crdt.rows import (
+    Counts,
     Head,
     Inode,
     Item,
@@ -92,6 +93,7 @@ class Transaction:
 
     def __init__(self, state: State, view: View, *, here: bool, held: frozenset[Ref] = frozenset()) -> None:
         self.state = state
+        self._known, self._edit = state.known, state.edit
         self.view = view
         self.here = here  # made on this replica: the kernel knows, and the blocks are here
         self.heads = Heads(state, held)
@@ -140,26 +142,17 @@ class Transaction:
             case Register():
                 return self._set_register(new, fact)
             case Pin():
-                self._edit(fact.ino).link(fact.link).pin(new)  # type: ignore[arg-type]
-                self._touch(fact.ino)
+                inode = self._edit(fact.ino)
+                inode.link(fact.link).pin(new)  # type: ignore[arg-type]
+                self._touch(inode)
                 return inode_key(fact.ino)
             case Xattr():
                 return self._set_xattr(new, fact)
             case Member() | Setting() | Acknowledgement():
                 return self._keep_newest(new, fact)
 
-    def _known(self, ino: Ino) -> Inode:
-        inode = self.state.inode(ino)
-        if inode is None:
-            raise LookupError(f"a fact names the inode {ino}, which is not known here")
-        return inode
-
-    def _edit(self, ino: Ino) -> Inode:
-        self._known(ino)
-        return self.state.edit(ino)
-
-    def _touch(self, ino: Ino) -> None:
-        inode = self._known(ino)
+    def _touch(self, inode: Inode) -> None:
+        ino = inode.ino
         if inode.is_directory:
             self.directories.add(ino)
         else:
@@ -184,7 +177,7 @@ class Transaction:
             self.state.add_inode(inode)
             if birth.claims is not None:
                 self._claim(inode, birth.claims)
-        self._touch(birth.ino)
+        self._touch(self._known(birth.ino))
         return inode_key(birth.ino)
 
     def _claim(self, inode: Inode, top: Ref) -> None:
@@ -202,7 +195,7 @@ class Transaction:
         inode.link(placement.link).place(stamped)
         self._note_change(placement.parent, new.hlc, new.wall_ns)
         self._note_left(new, placement.left)
-        self._touch(placement.ino)
+        self._touch(inode)
         self.placed.add(placement.ino)
         if not inode.is_directory:
             return inode_key(placement.ino)
@@ -219,12 +212,12 @@ class Transaction:
             split = self.state.inode(Ino(removal.link))
             if split is not None:  # the name that a split gave a conflict entry, see Intents.gone
                 self.state.edit(split.ino).link(removal.link).remove(new)  # type: ignore[arg-type]
-                self._touch(split.ino)
+                self._touch(self._known(split.ino))
         for ref in removal.drops:
             self._known(ref.ino)
             self.heads.drop(ref, new.hlc)
         self._note_left(new, removal.left)
-        self._touch(removal.ino)
+        self._touch(self._known(removal.ino))
         return inode_key(removal.ino)
 
     def _note_left(self, new: Stamped[Fact], left: tuple[Left, ...]) -> None:
@@ -238,8 +231,7 @@ class Transaction:
     def _note_change(self, directory: Ino, hlc: int, wall_ns: int) -> None:
         counts = self.state.counts(directory)
         if hlc > counts.changed_hlc:
-            changed = counts._replace(changed_ns=wall_ns, changed_hlc=hlc)
-            self.state.set_counts(directory, changed)
+            self.state.set_counts(directory, Counts(counts.items, counts.directories, wall_ns, hlc))
         self.attributes.add(directory)
 
     def _set_register(self, new: Stamped[Fact], fact: Register) -> bytes:
@@ -269,7 +261,7 @@ class Transaction:
         if old is None or new.stamp > old.stamp:
             self.state.put(key, pack(stamped_row(new)))
         if isinstance(fact, Acknowledgement):
-            self._touch(fact.ino)
+            self._touch(self._known(fact.ino))
         return key
 
     # -- the view --------------------------------------------------------------------------------------
@@ -282,7 +274,7 @@ class Transaction:
                 self.directories.add(ino)
             self.tree_changed = True
         for ino in self.heads.touched:
-            self._touch(ino)
+            self._touch(self._known(ino))
         for ino in sorted(self.files):
             self._show_file(self._known(ino))
         self._show_directories()
@@ -452,7 +444,7 @@ class Transaction:
                     changes.inode(place.parent)
                 changes.inode(ino)
             return changes
-        before = View(State(self.state.store), self.view.name_of)
+        before = View(self.state.committed(), self.view.name_of)
         before.shared_names = self.view.shared_names
         after = self.view_after()
         for key in self.names:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from crdt.causality import Dot
 from crdt.facts import Fact, Ino, LinkId, Pin, Ref
 from crdt.names import Entry, View
-from crdt.state import State
 from crdt.view import Transaction
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Locality:
             return []
         self.rounds += 1
         assert self.rounds < ROUNDS_MAX, f"{self.dot}: what a request must hold has no end"
-        before = View(State(self.intents.state.store), self.intents.view.name_of)
+        before = View(self.intents.state.committed(), self.intents.view.name_of)
         before.shared_names = self.intents.view.shared_names
         after = transaction.view_after()
         for directory, raw in sorted(contested):
