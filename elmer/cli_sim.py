@@ -107,7 +107,6 @@ class _Played:
 
     def play(self, seeds: range, jobs: int) -> None:
         due_s = self.began_s + PROGRESS_FIRST_S
-        broken = []
         with closing(self.simulator.ranges.outcomes(seeds, self.wish, jobs)) as found:
             for outcome in found:
                 self.count += 1
@@ -115,16 +114,18 @@ class _Played:
                 self.steps += outcome.steps
                 self.seconds = time.monotonic() - self.began_s
                 if outcome.law is not None:
-                    broken.append(outcome.seed)
+                    self.failures.append({"seed": outcome.seed, "law": outcome.law, "report": ""})
                     click.echo(f"seed {outcome.seed}: law {outcome.law} is broken", err=True)
                     if not self.keep_going:
                         break
                 if time.monotonic() >= due_s:
                     due_s = time.monotonic() + PROGRESS_EVERY_S
                     click.echo(f"{self._rate()}; {len(seeds) - self.count} to go", err=True)
-        for seed in sorted(broken):
-            run = self.simulator.play.simulate(seed, self.wish)
-            self.failures.append({"seed": seed, "report": self.simulator.play.report(run)})
+        self.failures.sort(key=lambda failure: failure["seed"])
+        for failure in self.failures:
+            if all(failure["law"] != other["law"] or not other["report"] for other in self.failures):
+                run = self.simulator.play.simulate(failure["seed"], self.wish)
+                failure["report"] = self.simulator.play.report(run)
 
     def _rate(self) -> str:
         mean = self.commits / self.count
@@ -139,8 +140,11 @@ class _Played:
         )
         told = []
         for failure in self.failures:
-            told += [f"seed {failure['seed']}: {failure['report']}"]
-            told += [f"to play it again: elmer sim --seed {failure['seed']}{again}", ""]
+            if failure["report"]:
+                told += [f"seed {failure['seed']}: {failure['report']}"]
+                told += [f"to play it again: elmer sim --seed {failure['seed']}{again}", ""]
+            else:
+                told += [f"seed {failure['seed']}: law {failure['law']} is broken, too"]
         return [*told, f"{self._rate()}; {len(self.failures) or 'no'} failures"]
 
     def said(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from crdt.facts import ROOT, Ino
-from translation.filesystem import Attributes, BlocksMissing, FileSystem
+from translation.filesystem import Attributes, FileSystem
 
 
 class Found(NamedTuple):
@@ -89,12 +89,10 @@ def content(fs: FileSystem, attributes: Attributes) -> bytes | None:
     fh = fs.open(attributes.ino, os.O_RDONLY)
     try:
         data = fs.read(fh, 0, attributes.size)
-    except BlocksMissing:
-        return None
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        return None  # superseded before it was sent, and what did that is on its way
+        return None  # its blocks are on their way, or it was superseded, and what did that is
     finally:
         fs.release(fh)
     assert len(data) == attributes.size, (attributes, len(data))

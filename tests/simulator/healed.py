@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from crdt.facts import Kind
+from crdt.facts import Ino, Kind
 from tests.reference import View
 from tests.reference.gathered import Gathered
 from tests.reference.names import Shown
@@ -14,8 +14,8 @@ from tests.reference.records import records
 from tests.simulator.cluster import Library, Site
 from tests.simulator.laws import require
 from tests.simulator.ledger import Ledger, tokens
-from tests.simulator.programs import Seen
-from tests.walk import Found, orphans, walk
+from tests.simulator.programs import Seen, directory_token, tree
+from tests.walk import Found, orphans
 from translation.filesystem import FileSystem
 from translation.fsck import check as fsck
 from translation.replica import Replica
@@ -26,6 +26,7 @@ class Expected(NamedTuple):
 
     shown: dict[bytes, Shown]
     orphans: dict[bytes, Shown]
+    directories: set[Ino]  # all members of unions
     records: list[tuple[object, ...]]
 
 
@@ -34,6 +35,7 @@ def expected_of(library: Library) -> Expected:
     return Expected(
         view.snapshot(),
         {name: of_owner(each) for name, each in view.orphaned().items()},
+        view.directories,
         [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in records(view)],
     )
 
@@ -48,8 +50,10 @@ def check_all(sites: Iterable[Site], library: Library, ledger: Ledger) -> str:
     expected = expected_of(library)
     digests = {site.name: check_site(site, expected) for site in sites}
     require(len(set(digests.values())) == 1, "L1", f"unequal digests: {digests}")
-    kept = (*expected.shown.values(), *expected.orphans.values())
-    missing = ledger.missing_from({token for each in kept for token in tokens(each.content)})
+    kept = {directory_token(ino) for ino in expected.directories}
+    for each in (*expected.shown.values(), *expected.orphans.values()):
+        kept |= tokens(each.content)
+    missing = ledger.missing_from(kept)
     require(not missing, "L3", f"acknowledged and lost: {missing}")
     return min(digests.values())
 
@@ -80,7 +84,7 @@ def check_shown(name: str, fs: FileSystem, expected: Expected) -> tuple[Seen, Se
 
 
 def everything(fs: FileSystem) -> tuple[Seen, Seen]:
-    return walk(fs), orphans(fs)
+    return tree(fs), orphans(fs)
 
 
 def compare(name: str, found: Seen, expected: dict[bytes, Shown]) -> None:

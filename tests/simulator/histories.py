@@ -6,7 +6,7 @@ import stat
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.simulator.programs import Component, Programs, SymbolicPath, symbolic
+from tests.simulator.programs import MARK, Component, Programs, SymbolicPath, symbolic
 
 if TYPE_CHECKING:
     from tests.simulator.world import World
@@ -21,9 +21,10 @@ NAME_POOLS: list[list[bytes]] = [
 ]
 SITE_NAMES = ["A", "B", "C", "D", "berlin-2", "F", "G", "H"]
 WEIGHTS = {
-    "create": 12, "put": 8, "append": 5, "patch": 4, "cut": 2, "save": 5, "unlink": 12, "rename": 16,
-    "link": 5, "mkdir": 8, "rmdir": 6, "symlink": 2, "mknod": 1, "chmod": 3, "chown": 1, "xattr": 1,
-    "remove_tree": 3, "open": 5, "write_handle": 8, "fsync_handle": 1, "close_handle": 4, "tick": 2,
+    "create": 12, "put": 8, "append": 5, "patch": 4, "cut": 2, "unlink": 12, "rename": 16, "link": 5,
+    "save_by_rename": 4, "save_anew": 2, "save_beside_backup": 2, "mkdir": 8, "rmdir": 6, "symlink": 2,
+    "mknod": 1, "chmod": 3, "chown": 1, "setxattr": 1, "touch": 1, "remove_tree": 2, "move_all": 2,
+    "settle": 12, "open": 5, "write_handle": 8, "fsync_handle": 1, "close_handle": 4, "tick": 2,
 }  # fmt: skip
 ALWAYS = {"create", "mkdir"}  # else nothing happens
 
@@ -88,6 +89,8 @@ class Generator:
         if self.has_crashes and random.random() < 0.04:
             return Step("crash", site, (random.choice(["power", "power", "kill"]),), salt)
         kind = random.choices(list(self.weights), list(self.weights.values()))[0]
+        if kind == "settle":
+            return self.settling_step(world.programs[site], site, salt)
         arguments = self.arguments(world.programs[site], kind)
         return None if arguments is None else Step(kind, site, arguments, salt)
 
@@ -99,6 +102,32 @@ class Generator:
             ["connect", "disconnect", "run", "join", "heal", "sync"], [4, 2, 10, 1, 0.6, 1]
         )[0]
         return Step(kind, one, (other,) if kind in ("connect", "disconnect") else (), salt)
+
+    def settling_step(self, programs: Programs, site: int, salt: int) -> Step | None:
+        """What people do with a conflict entry, or with what it stands beside."""
+        random = self.random
+        seen = programs.look()
+        named = symbolic(seen)
+        entries = [whole for whole, path in named.items() if isinstance(path[-1], tuple)]
+        if not entries:
+            return None
+        whole = random.choice(entries)
+        entry, stem = named[whole], whole.partition(MARK)[0]
+        beside = [
+            path for p, path in named.items() if p.startswith(stem) and path[-1] == p.rpartition(b"/")[2]
+        ]
+        bare = random.choice(beside or [(*entry[:-1], random.choice(self.names))])
+        away = (*random.choice([(), entry[:-1]]), random.choice(self.names))
+        if seen[whole].is_directory:
+            ways = [("rename", entry, away), ("move_all", entry, bare), ("remove_tree", entry)]
+        else:
+            ways = [
+                *[("unlink", entry), ("unlink", bare), ("rename", entry, bare), ("rename", entry, away)],
+                *[("link", entry, away), ("chmod", entry, 0o640), ("touch", entry, 1), ("append", entry)],
+                *[("put", entry), ("save_by_rename", bare), ("save_anew", bare), ("rename", bare, away)],
+            ]
+        kind, *arguments = random.choice(ways)
+        return Step(kind, site, tuple(arguments), salt)
 
     def arguments(self, programs: Programs, kind: str) -> tuple[object, ...] | None:
         random = self.random
@@ -115,8 +144,10 @@ class Generator:
             case "create" | "mkdir" | "mknod":
                 return (new,)
             case "symlink":
-                return new, random.choice([b"here", b"there"])
-            case "put" | "append" | "patch" | "cut" | "save" | "open" if files:
+                return (new,)
+            case "put" | "append" | "patch" | "cut" | "open" if files:
+                return (random.choice(files),)
+            case "save_by_rename" | "save_anew" | "save_beside_backup" if files:
                 return (random.choice(files),)
             case "unlink" if others:
                 return (random.choice(others),)
@@ -125,14 +156,18 @@ class Generator:
                 return random.choice(paths), target
             case "link" if others:
                 return random.choice(others), new
+            case "move_all" if directories:
+                return random.choice(directories), random.choice([*directories, *directories, ()])
             case "rmdir" | "remove_tree" if directories:
                 return (random.choice(directories),)
             case "chmod" if paths:
                 return random.choice(paths), random.choice([0o777, 0o755, 0o644, 0o600])
             case "chown" if paths:
                 return random.choice(paths), random.choice([1000, 1001])
-            case "xattr" if paths:
+            case "setxattr" if paths:
                 return random.choice(paths), random.choice([b"", b"1", b"2"])
+            case "touch" if paths:
+                return random.choice(paths), random.choice([0, 1, 1 << 60])
             case "write_handle" | "fsync_handle" | "close_handle" if programs.handles:
                 return ()
             case "tick":

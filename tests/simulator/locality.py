@@ -66,6 +66,27 @@ def renamed(before: Faces, source: bytes, target: bytes) -> Faces:
     return want
 
 
+def moved_all(before: Faces, source: bytes, target: bytes) -> Faces:
+    """`mv source/* target/`: what is there is replaced, unless rename(2) refuses it."""
+    want = before
+    if target == source:
+        return want
+    for path in sorted(p for p in before if p.rpartition(b"/")[0] == source):
+        goal = target + b"/" + path.rpartition(b"/")[2]
+        if _may_take(want, path, goal):
+            want = renamed(want, path, goal)
+    return want
+
+
+def _may_take(before: Faces, source: bytes, target: bytes) -> bool:
+    if target.startswith(source + b"/"):
+        return False
+    if target not in before:
+        return True
+    kinds = [stat.S_ISDIR(before[path].type_bits) for path in (source, target)]
+    return kinds[0] == kinds[1] and not any(path.startswith(target + b"/") for path in before)
+
+
 def linked(before: Faces, source: bytes, target: bytes) -> Faces:
     return {**before, target: before[source]}
 

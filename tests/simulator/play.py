@@ -7,6 +7,7 @@ as long as it breaks the same law.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from tests.simulator.cluster import Library
 from tests.simulator.histories import SWARM, Generator, Setup, Step, Wish
 from tests.simulator.laws import Broken
 from tests.simulator.world import World
+
+LONG_RUN = re.compile(r"(.)\1{30,}")  # in names that are as long as they may be
 
 
 class Failure(NamedTuple):
@@ -113,4 +116,4 @@ def report(run: Run) -> str:
         note = f"the shortest history that breaks it has {len(history)} of {len(run.history)} steps"
     lines = [f"law {failure.law} is broken; {note}", f"    {run.setup}"]
     lines += [f"    {step}" for step in history]
-    return "\n".join([*lines, failure.text.rstrip()])
+    return LONG_RUN.sub(r"\1\1\1...", "\n".join([*lines, failure.text.rstrip()]))

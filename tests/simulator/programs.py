@@ -6,14 +6,14 @@ import errno
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass, field
 
 from crdt.facts import ROOT, Ino
 from tests.simulator.cluster import Site
+from tests.simulator.handles import Handles
 from tests.simulator.laws import Broken, require
 from tests.simulator.ledger import TOKEN_SIZE, Ledger, Note, tokens
 from tests.walk import Found, content, listing, walk
-from translation.filesystem import Attributes, BlocksMissing, Caller, FileSystem
+from translation.filesystem import Attributes, Caller, FileSystem
 
 CALLERS = Caller(1000, 1000), Caller(1001, 1001)
 MARK = b".conflict-"
@@ -25,22 +25,12 @@ SymbolicPath = tuple[Component, ...]
 Seen = dict[bytes, Found]
 
 
-@dataclass
-class Handle:
-    fh: int
-    ino: Ino
-    appends: bool
-    mine: set[bytes] = field(default_factory=set)  # tokens written through it
-    is_unlinked: bool = False  # by a program here: what it writes now stays here
-    expected: bytes | None = None  # what it showed last, while nobody else here writes
-
-
 class Programs:
     """The programs of one site."""
 
     def __init__(self, site: Site, ledger: Ledger) -> None:
         self.site, self.ledger = site, ledger
-        self.handles: list[Handle] = []
+        self.handles = Handles(self)
         self.seen: Seen = {}
         self.seen_at: object = None
 
@@ -99,15 +89,9 @@ class Programs:
 
     def look_again(self) -> Seen:
         """What shows, read anew; contents are left out while something is open."""
-        self.seen = self._walk()
+        self.seen = tree(self.fs, reads=not self.handles)
         self.seen_at = self._moment()
         return self.seen
-
-    def _walk(self) -> Seen:
-        try:
-            return walk(self.fs, reads=not self.handles)
-        except AssertionError as error:
-            raise Broken("L6", str(error)) from error
 
     def _moment(self) -> object:
         return object() if self.handles else (self.fs, self.site.store.batch_count)
@@ -148,7 +132,7 @@ class Programs:
             known = known or self.stat(parent, name)
             check_regular(known)
             before, old = self.commits(), self.read_all(known)
-            self.expect_anything(known.ino)
+            self.handles.expect_anything(known.ino)
             fh = self.open_to_write(known, how)
         new = changed(old, how, data, salt)
         try:
@@ -161,8 +145,7 @@ class Programs:
         self.note_written(tokens(new) - kept)
         now = self.stat_or_none(parent, name)
         # Another descriptor may have brought an older branch along: then the two compete.
-        is_open = any(handle.ino == known.ino for handle in self.handles)
-        if now is not None and now.ino == known.ino and not is_open:
+        if now is not None and now.ino == known.ino and not any(self.handles.of(known.ino)):
             require(content(self.fs, now) == new, "POSIX", f"{path} does not show what was written")
 
     def open_to_write(self, known: Attributes, how: str) -> int:
@@ -182,22 +165,6 @@ class Programs:
             case "cut":
                 self.fs.setattr(known.ino, size=len(new), fh=fh)
 
-    def save(self, path: SymbolicPath, data: bytes, salt: int) -> None:
-        """Save as many editors do: write a new file beside it and rename that over it."""
-        parent, name = self.resolve(path)
-        known = self.stat(parent, name)
-        check_regular(known)
-        old = self.read_all(known)
-        backup = name[:200] + b"~"
-        if self.stat_or_none(parent, backup) is not None:
-            raise FileExistsError(backup)
-        self.write((*path[:-1], backup), "put", data, salt)
-        before = self.commits()
-        self.mark_unlinked(known)
-        self.fs.rename(parent, backup, parent, name)
-        if known.nlink == 1:
-            self.note_gone(before, tokens(old))
-
     # -- names -----------------------------------------------------------------------------------
 
     def mkdir(self, path: SymbolicPath, salt: int) -> None:
@@ -205,6 +172,7 @@ class Programs:
         caller = CALLERS[1] if salt % 8 == 0 else CALLERS[0]
         made = self.fs.mkdir(parent, name, 0o755, caller)
         self.fs.forget(made.ino, 1)
+        self.note_written({directory_token(made.ino)})
 
     def mknod(self, path: SymbolicPath) -> None:
         parent, name = self.resolve(path)
@@ -215,6 +183,7 @@ class Programs:
         parent, name = self.resolve(path)
         made = self.fs.symlink(parent, name, target, CALLERS[0])
         self.fs.forget(made.ino, 1)
+        self.note_written(tokens(target))
 
     def link(self, source: SymbolicPath, target: SymbolicPath) -> None:
         known = self.stat(*self.resolve(source))
@@ -228,68 +197,42 @@ class Programs:
         self.remove_name(parent, name, self.stat(parent, name))
 
     def remove_name(self, parent: Ino, name: bytes, known: Attributes) -> None:
-        seen = tokens(self.read_all(known)) if stat.S_ISREG(known.mode) else set()
-        before = self.commits()
+        seen, before = self.what_goes_with(known), self.commits()
         self.fs.unlink(parent, name)
-        self.mark_unlinked(known)
-        if known.nlink == 1:
+        if is_last_name(known):
+            self.handles.mark_unlinked(known.ino)
             self.note_gone(before, seen)
         now = self.stat_or_none(parent, name)
         require(now is None or now.ino != known.ino or now.nlink, "POSIX", f"{name!r} is still there")
 
-    def mark_unlinked(self, known: Attributes) -> None:
-        for handle in self.handles:
-            if handle.ino == known.ino and known.nlink == 1:
-                handle.is_unlinked = True
+    def what_goes_with(self, known: Attributes) -> set[bytes]:
+        """What a program sees of this, and destroys with its last name.  Raises OSError (EIO)."""
+        if stat.S_ISDIR(known.mode):
+            return {directory_token(member) for member in self.site.replica.view.members(Ino(known.ino))}
+        return tokens(self.read_all(known))
 
     def rmdir(self, path: SymbolicPath) -> None:
-        self.fs.rmdir(*self.resolve(path))
+        self.remove_directory(*self.resolve(path))
+
+    def remove_directory(self, parent: Ino, name: bytes) -> None:
+        seen, before = self.what_goes_with(self.stat(parent, name)), self.commits()
+        self.fs.rmdir(parent, name)
+        self.note_gone(before, seen)
 
     def rename(self, source: SymbolicPath, target: SymbolicPath) -> None:
-        parent, name = self.resolve(source)
+        self.move(*self.resolve(source), *self.resolve(target))
+
+    def move(self, parent: Ino, name: bytes, new_parent: Ino, new_name: bytes) -> None:
         known = self.stat(parent, name)
-        new_parent, new_name = self.resolve(target)
         replaced = self.stat_or_none(new_parent, new_name)
-        seen: set[bytes] = set()
-        if replaced is not None and stat.S_ISREG(replaced.mode):
-            seen = tokens(self.read_all(replaced))
+        seen = set() if replaced is None else self.what_goes_with(replaced)
         before = self.commits()
         self.fs.rename(parent, name, new_parent, new_name)
-        if replaced is not None and replaced.ino != known.ino:
-            self.mark_unlinked(replaced)
-            if replaced.nlink == 1:
-                self.note_gone(before, seen)
-        require(self.stat(new_parent, new_name).ino == known.ino, "POSIX", f"{target} is not what was moved")
-
-    def remove_tree(self, path: SymbolicPath) -> None:
-        """`rm -r`, of names that were listed before."""
-        parent, name = self.resolve(path)
-        known = self.stat(parent, name)
-        if not stat.S_ISDIR(known.mode):
-            raise NotADirectoryError(name)
-        todo = [(parent, name, known)]
-        listed = []
-        while todo:
-            listed.append(todo.pop())
-            directory = listed[-1][2]
-            if stat.S_ISDIR(directory.mode):
-                names = listing(self.fs, Ino(directory.ino))
-                todo += [(Ino(directory.ino), n, self.stat(Ino(directory.ino), n)) for n in names]
-        for directory, each, attributes in reversed(listed):
-            self.remove_listed(directory, each, is_directory=stat.S_ISDIR(attributes.mode))
-
-    def remove_listed(self, directory: Ino, name: bytes, *, is_directory: bool) -> None:
-        """Law L7: no name goes, comes or is refused under the hands of `rm -r`."""
-        try:
-            if is_directory:
-                self.fs.rmdir(directory, name)
-            else:
-                self.remove_name(directory, name, self.stat(directory, name))
-        except OSError as error:
-            # What was merged and is not shown here yet keeps its file, and so the directory.
-            if error.errno != errno.EIO and not (self.handles or self.site.waits()):
-                raise Broken("L7", f"it fails at {name!r}: {error}") from error
-            raise
+        if replaced is not None and replaced.ino != known.ino and is_last_name(replaced):
+            self.handles.mark_unlinked(replaced.ino)
+            self.note_gone(before, seen)
+        moved = self.stat(new_parent, new_name)
+        require(moved.ino == known.ino, "POSIX", f"{new_name!r} is not what was moved")
 
     # -- attributes ------------------------------------------------------------------------------
 
@@ -308,66 +251,27 @@ class Programs:
         else:
             self.fs.removexattr(known.ino, b"user.k")
 
-    # -- handles ---------------------------------------------------------------------------------
+
+    def touch(self, path: SymbolicPath, mtime_ns: int) -> None:
+        known = self.stat(*self.resolve(path))
+        self.fs.setattr(known.ino, mtime_ns=mtime_ns)
+        now = self.stat(*self.resolve(path))
+        require(now.mtime_ns == mtime_ns, "POSIX", f"{path} has another mtime than it was given")
+
+    # -- open files ------------------------------------------------------------------------------
 
     def open(self, path: SymbolicPath, *, appends: bool) -> None:
         known = self.stat(*self.resolve(path))
         check_regular(known)
-        fh = self.fs.open(known.ino, os.O_RDWR | (os.O_APPEND if appends else 0))
-        self.handles.append(Handle(fh, Ino(known.ino), appends))
+        self.handles.open(known, appends=appends)
 
-    def write_handle(self, index: int, data: bytes, salt: int) -> None:
-        handle = self.pick(index)
-        old = self.read_handle(handle)
-        if handle.expected is not None and not handle.appends:
-            same = old == handle.expected
-            require(same, "POSIX", "a file that is open for writing changed under its writer")
-        end = len(old) // TOKEN_SIZE * TOKEN_SIZE
-        at = end if handle.appends or not old else salt * TOKEN_SIZE % (end + TOKEN_SIZE)
-        before = self.commits()
-        self.fs.write(handle.fh, at, data)
-        new = self.read_handle(handle)
-        require(data in new, "POSIX", "a program does not read what it has just written")
-        handle.mine |= tokens(data)
-        self.note_gone(before, tokens(old) - tokens(new), for_ever=True)
-        self.expect_anything(handle.ino)
-        handle.expected = new
 
-    def expect_anything(self, ino: int) -> None:
-        """A program here writes to this file: other descriptors of it see that at once."""
-        for handle in self.handles:
-            if handle.ino == ino:
-                handle.expected = None
-
-    def read_handle(self, handle: Handle) -> bytes:
-        return self.fs.read(handle.fh, 0, self.fs.getattr(handle.ino, handle.fh).size)
-
-    def fsync_handle(self, index: int) -> None:
-        self.fs.fsync(self.pick(index).fh)
-        self.site.replica.sync()
-
-    def close_handle(self, index: int) -> None:
-        handle = self.pick(index)
-        try:
-            left = tokens(self.read_handle(handle))
-        except (BlocksMissing, OSError) as error:  # nobody can say which of its tokens are still in it
-            if isinstance(error, OSError) and error.errno != errno.EIO:
-                raise
-            left = set()
-        self.fs.flush(handle.fh)
-        self.fs.release(handle.fh)
-        self.handles.remove(handle)
-        if not handle.is_unlinked:
-            self.note_written(left & handle.mine)
-
-    def pick(self, index: int) -> Handle:
-        if not self.handles:
-            raise OSError(errno.EBADF, "nothing is open")
-        return self.handles[index % len(self.handles)]
-
-    def close_all(self) -> None:
-        while self.handles:
-            self.close_handle(0)
+def tree(fs: FileSystem, *, reads: bool = True) -> Seen:
+    """What shows, which must be a tree."""
+    try:
+        return walk(fs, reads=reads)
+    except AssertionError as error:
+        raise Broken("L6", str(error)) from error
 
 
 def conflict_names(names: dict[bytes, Attributes], stem: bytes) -> list[bytes]:
@@ -385,6 +289,15 @@ def symbolic(seen: Seen) -> dict[bytes, SymbolicPath]:
         counts[above, stem] += bool(mark)
     del found[b""]
     return found
+
+
+def is_last_name(attributes: Attributes) -> bool:
+    return stat.S_ISDIR(attributes.mode) or attributes.nlink == 1
+
+
+def directory_token(ino: int) -> bytes:
+    """What stands for a directory in the ledger."""
+    return b"directory %d" % ino
 
 
 def check_regular(attributes: Attributes) -> None:

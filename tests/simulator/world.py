@@ -8,17 +8,19 @@ from random import Random
 from typing import TypeGuard
 
 from replication.limits import Limits
+from tests.simulator import editors, trees
 from tests.simulator.cluster import Cluster
 from tests.simulator.healed import check_all
 from tests.simulator.histories import SITE_NAMES, Setup, Step
 from tests.simulator.laws import require
-from tests.simulator.ledger import Ledger
+from tests.simulator.ledger import TOKEN_SIZE, Ledger
 from tests.simulator.locality import (
     Faces,
     difference,
     faces,
     linked,
     made,
+    moved_all,
     removed,
     renamed,
     saved,
@@ -94,7 +96,7 @@ class World:
 
     def _crash(self, programs: Programs, is_killed: bool, random: Random) -> None:
         site = programs.site
-        programs.handles.clear()
+        programs.handles.opened.clear()
         if is_killed:
             site.kill()
             return
@@ -126,20 +128,24 @@ class World:
                 programs.write(arguments[0], "put", data, salt)
             case "put" | "append" | "patch" | "cut":
                 programs.write(arguments[0], step.kind, data, salt)
-            case "save":
-                programs.save(arguments[0], data, salt)
+            case "save_by_rename" | "save_anew" | "save_beside_backup":
+                getattr(editors, step.kind)(programs, arguments[0], data, salt)
             case "mkdir":
                 programs.mkdir(arguments[0], salt)
+            case "symlink":
+                programs.symlink(arguments[0], data[:TOKEN_SIZE])
             case "open":
                 programs.open(arguments[0], appends=salt % 3 == 0)
             case "write_handle":
-                programs.write_handle(salt // 7, data, salt)
-            case "fsync_handle" | "close_handle":
-                getattr(programs, step.kind)(salt)
+                programs.handles.write(salt // 7, data, salt)
+            case "fsync_handle":
+                programs.handles.fsync(salt)
+            case "close_handle":
+                programs.handles.close(salt)
             case "tick":
                 programs.fs.tick()
-            case "xattr":
-                programs.setxattr(*arguments)
+            case "remove_tree" | "move_all":
+                getattr(trees, step.kind)(programs, *arguments)
             case _:
                 getattr(programs, step.kind)(*arguments)
 
@@ -153,25 +159,27 @@ class World:
                 if old is None:
                     return None
                 return written(before, paths[0], changed(old, how, data, step.salt))
-            case "save":
+            case "save_by_rename" | "save_anew" | "save_beside_backup":
                 return saved(before, paths[0], data)
             case "mkdir":
                 return made(before, paths[0], stat.S_IFDIR, 0o755)
             case "mknod":
                 return made(before, paths[0], stat.S_IFIFO, 0o600)
             case "symlink":
-                return made(before, paths[0], stat.S_IFLNK, 0o777, step.arguments[1])
+                return made(before, paths[0], stat.S_IFLNK, 0o777, data[:TOKEN_SIZE])
             case "unlink" | "rmdir" | "remove_tree":
                 return removed(before, paths[0])
             case "rename":
                 return renamed(before, *paths) if paths[0] in before else None
+            case "move_all":
+                return moved_all(before, *paths)
             case "link":
                 return linked(before, *paths) if paths[0] in before else None
             case "chmod" | "chown" if paths[0] in before:
                 field = "mode" if step.kind == "chmod" else "uid"
                 ino, value = before[paths[0]].ino, step.arguments[1]
                 return {p: f._replace(**{field: value}) if f.ino == ino else f for p, f in before.items()}
-            case "xattr":
+            case "setxattr" | "touch":
                 return before
         return None
 
@@ -197,7 +205,7 @@ class World:
         """Close everything, connect all in a line or all with all, wait until all is said; then check."""
         self.heal_count += 1
         for programs in self.programs:
-            programs.close_all()
+            programs.handles.close_all()
         count = len(self.programs)
         pairs = [(i, i + 1) for i in range(count - 1)]
         if random.random() < 0.5:
@@ -218,7 +226,10 @@ class World:
 
 
 # What is one system call and changes nothing where it fails.
-IN_ONE = {"unlink", "rename", "link", "mkdir", "rmdir", "symlink", "mknod", "chmod", "chown", "xattr"}
+IN_ONE = {
+    *("unlink", "rename", "link", "mkdir", "rmdir", "symlink", "mknod", "chmod", "chown"),
+    *("setxattr", "touch"),
+}
 
 
 def is_path(argument: object) -> TypeGuard[SymbolicPath]:

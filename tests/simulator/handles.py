@@ -1,0 +1,110 @@
+"""Files that programs of one site hold open for long, while much happens beside them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from crdt.facts import Ino
+from tests.simulator.laws import require
+from tests.simulator.ledger import TOKEN_SIZE, tokens
+from translation.filesystem import Attributes
+
+if TYPE_CHECKING:
+    from tests.simulator.programs import Programs
+
+
+@dataclass
+class Handle:
+    fh: int
+    ino: Ino
+    appends: bool
+    mine: set[bytes] = field(default_factory=set)  # tokens written through it
+    is_unlinked: bool = False  # by a program here: what it writes now stays here
+    expected: bytes | None = None  # what it showed last, while nobody else here writes
+
+
+class Handles:
+    def __init__(self, programs: Programs) -> None:
+        self.programs = programs
+        self.opened: list[Handle] = []
+
+    def __len__(self) -> int:
+        return len(self.opened)
+
+    def of(self, ino: int) -> Iterator[Handle]:
+        return (handle for handle in self.opened if handle.ino == ino)
+
+    def open(self, known: Attributes, *, appends: bool) -> None:
+        fh = self.programs.fs.open(known.ino, os.O_RDWR | (os.O_APPEND if appends else 0))
+        self.opened.append(Handle(fh, Ino(known.ino), appends))
+
+    def write(self, index: int, data: bytes, salt: int) -> None:
+        handle, programs = self._pick(index), self.programs
+        old = self._read(handle)
+        if handle.expected is not None and not handle.appends:
+            same = old == handle.expected
+            require(same, "POSIX", "a file that is open for writing changed under its writer")
+        end = len(old) // TOKEN_SIZE * TOKEN_SIZE
+        at = end if handle.appends or not old else salt * TOKEN_SIZE % (end + TOKEN_SIZE)
+        before = programs.commits()
+        programs.fs.write(handle.fh, at, data)
+        new = self._read(handle)
+        require(data in new, "POSIX", "a program does not read what it has just written")
+        handle.mine |= tokens(data)
+        programs.note_gone(before, tokens(old) - tokens(new), for_ever=True)
+        self.expect_anything(handle.ino)
+        handle.expected = new
+
+    def expect_anything(self, ino: int) -> None:
+        """A program here writes to this file: other descriptors of it see that at once."""
+        for handle in self.of(ino):
+            handle.expected = None
+
+    def mark_unlinked(self, ino: int) -> None:
+        for handle in self.of(ino):
+            handle.is_unlinked = True
+
+    def fsync(self, index: int) -> None:
+        handle = self._pick(index)
+        left = self._left(handle)
+        self.programs.fs.fsync(handle.fh)
+        self.programs.site.replica.sync()
+        self._promise(handle, left)
+
+    def close(self, index: int) -> None:
+        handle = self._pick(index)
+        left = self._left(handle)
+        self.programs.fs.flush(handle.fh)
+        self.programs.fs.release(handle.fh)
+        self.opened.remove(handle)
+        self._promise(handle, left)
+
+    def close_all(self) -> None:
+        while self.opened:
+            self.close(0)
+
+    def _pick(self, index: int) -> Handle:
+        if not self.opened:
+            raise OSError(errno.EBADF, "nothing is open")
+        return self.opened[index % len(self.opened)]
+
+    def _read(self, handle: Handle) -> bytes:
+        size = self.programs.fs.getattr(handle.ino, handle.fh).size
+        return self.programs.fs.read(handle.fh, 0, size)
+
+    def _left(self, handle: Handle) -> set[bytes]:
+        """Return which of its tokens are still in it; none where nobody can say."""
+        try:
+            return tokens(self._read(handle)) & handle.mine
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return set()
+
+    def _promise(self, handle: Handle, left: set[bytes]) -> None:
+        if not handle.is_unlinked:
+            self.programs.note_written(left)
