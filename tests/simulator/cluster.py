@@ -8,15 +8,15 @@ moment.  Nothing here draws a random number but from the `Random` that is passed
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from crdt.causality import ReplicaId, VersionVector, counter_of, replica_of
 from crdt.codec import CodecError
 from crdt.encoding import decode_commit
-from crdt.facts import Commit
+from crdt.facts import Commit, Version
 from crdt.store import MemoryStore
 from replication.fetch import Fetch
 from replication.limits import Limits
@@ -33,6 +33,10 @@ MISSING_MAX = 1000
 LATENCY_MAX_S = 0.5
 
 
+# Called with the commits that a replica is about to merge; returns what is called when it has.
+Watch = Callable[["Site", Sequence[bytes]], Callable[[], None]]
+
+
 class Library:
     """All commits as they were made, and all blocks: what the oracle is told."""
 
@@ -40,6 +44,12 @@ class Library:
         self.commits: dict[int, Commit] = {}
         self.seen: dict[int, VersionVector] = {}  # what the author of each had seen
         self.blocks: dict[bytes, bytes] = {}
+        self.digests: Counter[bytes] = Counter()  # of all contents: how often each was written
+
+    def add(self, commit: Commit, seen: VersionVector) -> None:
+        self.commits[commit.dot] = commit
+        self.seen[commit.dot] = seen
+        self.digests.update(fact.digest for fact in commit.facts if isinstance(fact, Version))
 
     def forget(self, replica: ReplicaId, kept: int) -> None:
         """A crash took the commits of this replica after `kept`; nobody has heard of them."""
@@ -72,8 +82,7 @@ class RecordingReplica(Replica):
     def _put_arrival(self, at: int, commit: Commit, keys: list[bytes]) -> None:
         if replica_of(commit.dot) == self.replica:
             assert commit.dot not in self.library.commits, f"the dot {commit.dot} is used twice"
-            self.library.commits[commit.dot] = commit
-            self.library.seen[commit.dot] = self.seen()
+            self.library.add(commit, self.seen())
         super()._put_arrival(at, commit, keys)
 
 
@@ -154,10 +163,12 @@ class Door:
         return Arrivals(*self.site.replica.arrivals(start, seen, bytes_max))
 
     def receive(self, commits: Sequence[bytes], vector: VersionVector, peer: bytes, cursor: int) -> None:
+        merged = self.site.cluster.on_merge(self.site, commits)
         try:
             self.site.replica.receive(commits, vector, peer, cursor)
         except CodecError as error:
             raise PeerError(str(error)) from error
+        merged()
 
     def cursor(self, peer: bytes) -> int:
         return self.site.replica.cursor(peer)
@@ -227,6 +238,7 @@ class Cluster:
         self.sites: list[Site] = []
         self.connections: dict[tuple[int, int], Connection] = {}
         self.connection_count = 0
+        self.on_merge: Watch = lambda _site, _commits: lambda: None
 
     @property
     def now_s(self) -> float:
@@ -240,8 +252,7 @@ class Cluster:
     def note_first(self, data: bytes) -> None:
         """The first commit of a replica is made before it can be watched."""
         commit = decode_commit(data)
-        self.library.commits[commit.dot] = commit
-        self.library.seen[commit.dot] = VersionVector()
+        self.library.add(commit, VersionVector())
 
     # -- network ---------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class Generator:
         contents = random.choice([0, 0, 2, 4])
         self.setup = Setup(skews, random.choice([300, 1 << 20]), random.choice([3, 20_000]), contents)
         self.names = random.choice(NAME_POOLS)
-        self.network_share = random.choice([0.1, 0.25, 0.4])
+        self.network_share = random.choice([0.1, 0.25, 0.25, 0.4, 0.6])
         self.weights = dict(WEIGHTS)
         if random.random() < 0.5:  # swarm: some kinds often, some never
             self.weights = {

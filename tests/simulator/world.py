@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeGuard
 
 from replication.limits import Limits
 from tests.simulator import editors, trees
-from tests.simulator.cluster import Cluster
+from tests.simulator.cluster import Cluster, Site
+from tests.simulator.extension import extension
 from tests.simulator.healed import check_all
 from tests.simulator.histories import SITE_NAMES, Setup, Step
 from tests.simulator.laws import require
@@ -34,6 +35,7 @@ class World:
         self.setup = setup
         limits = Limits(slice_bytes=setup.slice_bytes, stage_commits_max=setup.stage_commits_max)
         self.cluster = Cluster(limits)
+        self.cluster.on_merge = self._on_merge
         self.ledger = Ledger()
         self.programs: list[Programs] = []
         self.trace: list[str] = []
@@ -41,6 +43,11 @@ class World:
         self.heal_count = 0
         for _ in range(2):
             self.join()
+
+    def _on_merge(self, site: Site, commits: Sequence[bytes]) -> Callable[[], None]:
+        programs = self.programs[self.cluster.sites.index(site)]
+        found = extension(programs, commits)
+        return found.check if found else lambda: None
 
     def join(self) -> None:
         number = len(self.programs)
@@ -87,6 +94,9 @@ class World:
                 self.heal(random)
             case _:
                 self._do_program(self.programs[step.site], step)
+                return
+        for programs in self.programs:
+            programs.look()
 
     def _sites(self, arguments: Sequence[object]) -> list[int]:
         sites = [number for number in arguments if isinstance(number, int)]

@@ -1,0 +1,89 @@
+"""Law L4: a merged write that extends what one entry shows changes the content of that entry only.
+
+Looked at where all that a pass brings are such writes, of contents that nobody wrote elsewhere (one that
+somebody did may join or part with another file), and nothing is open or on its way here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeGuard
+
+from crdt.absorption import hidden_under, shown_heads
+from crdt.encoding import decode_commit
+from crdt.facts import Fact, Ino, Kind, Ref, Version
+from tests.simulator.laws import require
+from tests.simulator.locality import difference, faces
+from tests.simulator.programs import Programs
+
+WRITES_MAX = 4  # passes with more are mixed anyway
+
+
+class Extension:
+    """What a pass of commits may change at this replica."""
+
+    def __init__(self, programs: Programs, writes: Sequence[Version]) -> None:
+        self.programs = programs
+        self.before = faces(programs.look())
+        self.last: dict[Ino, Version] = {}  # what was written last to each entry, by its inode number
+        shown = heads(programs)
+        for fact in writes:
+            known = shown.pop(frozenset(fact.parents), None)
+            if known is None:
+                self.last = {}
+                return
+            shown[frozenset([Ref(fact.ino, fact.version)])] = known
+            self.last[known] = fact
+        self.passed = {fact.inline for fact in writes} - {fact.inline for fact in self.last.values()}
+
+    def is_one(self) -> bool:
+        """Does the law say something of it?"""
+        digests = self.programs.site.cluster.library.digests
+        elsewhere = {face.content for face in self.before.values() if face.ino not in self.last}
+        return (
+            bool(self.last)
+            and all(digests[fact.digest] == 1 for fact in self.last.values())
+            and not self.passed & elsewhere
+        )
+
+    def check(self) -> None:
+        want, shown = dict(self.before), faces(self.programs.look_again())
+        for path, face in self.before.items():
+            fact = self.last.get(face.ino)
+            if fact is not None and path in shown:
+                content = shown[path].content
+                if fact.inline is not None:
+                    require(content == fact.inline, "L4", f"{path!r} shows {content!r} and not {fact}")
+                want[path] = face._replace(content=content)  # what is in blocks comes later
+        wrong = difference(want, shown)
+        require(not wrong, "L4", f"a merged write changes something else, too:\n    {wrong}")
+
+
+def extension(programs: Programs, data: Sequence[bytes]) -> Extension | None:
+    """What to look at when these commits are merged here; None where the law says nothing of them."""
+    seen = programs.site.replica.seen()
+    commits = [commit for commit in map(decode_commit, data) if commit.dot not in seen]
+    writes = [fact for commit in commits for fact in commit.facts if is_write(fact)]
+    if not 0 < len(writes) == sum(len(commit.facts) for commit in commits) <= WRITES_MAX:
+        return None
+    if programs.handles or programs.site.waits():
+        return None
+    found = Extension(programs, writes)
+    return found if found.is_one() else None
+
+
+def is_write(fact: Fact) -> TypeGuard[Version]:
+    return isinstance(fact, Version) and not (fact.settles or fact.lineage or fact.bare)
+
+
+def heads(programs: Programs) -> dict[frozenset[Ref], Ino]:
+    """What the entries without twins show, with what hides under it -> inode number."""
+    state, found = programs.site.replica.state, {}
+    for _, entry in programs.fs.listing.walk():
+        if entry.kind != Kind.REGULAR or entry.twins:
+            continue
+        inode = state.inode(entry.owner)
+        assert inode is not None
+        head = entry.heads[0] if entry.heads else shown_heads(state, inode)[0].ref
+        found[frozenset([head, *hidden_under(state, inode, head)])] = entry.ino
+    return found
