@@ -19,12 +19,17 @@ Shown = dict[str, bytes | str]  # path -> content of a file, kind of anything el
 
 
 class Folder:
-    """One directory as three sites see it."""
+    """One directory as two or three sites see it."""
 
     def __init__(self, sites: list[Site], name: str) -> None:
         self.sites = sites
         self.name = name
-        self.a, self.b, self.c = (site / name for site in sites)
+        self.on = [site / name for site in sites]
+        self.a, self.b = self.on[:2]
+
+    @property
+    def c(self) -> Path:
+        return self.on[2]
 
     def share(self, prepare: Callable[[Path], object] = lambda folder: None) -> None:
         """Make the folder, with what `prepare` puts into it, everywhere; then cut all off."""
@@ -35,7 +40,7 @@ class Folder:
 
     def apart(self) -> list[Shown]:
         """Return what A, B and C show, each by itself, while they are cut off."""
-        return [show(here) for here in (self.a, self.b, self.c)]
+        return [show(here) for here in self.on]
 
     def shown(self) -> Shown:
         """Heal, and return what all sites show in the folder."""
