@@ -81,7 +81,7 @@ class Commands:
     async def acknowledge(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Raises CommandError (NOT_SO) where there is no such record."""
         self.site.peers.config.check_may_go_on()
-        found = await self._of_tree(lambda listing: status.acknowledgements(listing, arguments["records"]))
+        found = await self.of_tree(lambda listing: status.acknowledgements(listing, arguments["records"]))
 
         def commit() -> None:
             with self.site.lock:
