@@ -1,6 +1,7 @@
 """Rows 10 to 13, 16 to 19, 28 and 31 of docs/conflicts.md: removed on one site, used on another."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +153,27 @@ def test_row_18_of_three_names_those_are_left_that_nobody_removed(folder: Folder
     move(folder.c / "f", folder.c / "moved")
     assert folder.shown() == dict.fromkeys(("g", "h", "moved"), b"text, edited")
     assert {(folder.a / name).stat().st_nlink for name in ("g", "h", "moved")} == {3}
+
+
+def test_row_19_of_a_file_with_two_names_that_are_removed_at_once_the_content_is_an_orphan(folder: Folder):
+    def prepare(here: Path) -> None:
+        make(here, {"f.txt": b"text", "d": None})
+        run(os.link, here / "f.txt", here / "d" / "g.txt")
+
+    folder.share(prepare)
+    number = (folder.c / "f.txt").stat().st_ino
+    remove(folder.a / "f.txt")
+    remove(folder.b / "d")
+    assert folder.apart() == [
+        {"d": "dir", "d/g.txt": b"text"},
+        {"f.txt": b"text"},
+        {"f.txt": b"text", "d": "dir", "d/g.txt": b"text"},
+    ]
+    assert folder.shown() == {}
+    for site in folder.sites:
+        orphan = site / ".elmer" / "orphans" / f"g.orphan-{number}.txt"
+        assert orphan.read_bytes() == b"text"
+        assert orphan.stat().st_ino == number
 
 
 def test_row_28_a_file_that_a_peer_removed_is_read_through_the_open_descriptor(folder: Folder):
