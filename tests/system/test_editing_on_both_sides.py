@@ -56,6 +56,15 @@ def git_checkout(path: Path, text: str, desk: Path) -> None:
     )
 
 
+def vim(path: Path, text: str, desk: Path) -> None:
+    """Edit with vim, which renames the file to a backup, makes it anew, and removes the backup.
+
+    Below /tmp, where the mounts of the tests are, it makes none by default.
+    """
+    settings = ("-N", "-u", "NONE", "-i", "NONE", "-c", "set backupskip=")
+    run("vim", "-es", *settings, "-c", f"%s/.*/{text}/", "-c", "wq", path)
+
+
 def nano(path: Path, text: str, desk: Path) -> None:
     """What nano does to save; the program itself wants a terminal."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -63,7 +72,8 @@ def nano(path: Path, text: str, desk: Path) -> None:
     os.close(descriptor)
 
 
-PROGRAMS: list[Save] = [sed, rsync, git_checkout, nano]
+PROGRAMS: list[Save] = [sed, rsync, git_checkout, vim, nano]
+IN_PLACE = [nano]
 PAIRS = list(itertools.product(PROGRAMS, PROGRAMS))
 
 
@@ -87,6 +97,18 @@ def desks(tmp_path: Path) -> tuple[Path, Path]:
 def share(folder: Folder) -> None:
     """One file for each pair of programs, known on both sites, which then part."""
     folder.share(lambda here: [(here / name_of(pair)).write_text("old\n") for pair in PAIRS])
+
+
+def test_each_program_saves_in_its_way(shared_pair: list[Site], desks: tuple[Path, Path]):
+    path = shared_pair[0] / "f.txt"
+    for program in PROGRAMS:
+        path.write_text("old\n")
+        before = path.stat().st_ino
+        program(path, "new", desks[0])
+        assert path.read_text() == "new\n"
+        assert (path.stat().st_ino == before) == (program in IN_PLACE), program.__name__
+    assert os.listdir(shared_pair[0].mountpoint) == ["f.txt"]
+    path.unlink()
 
 
 # -- any two of them -----------------------------------------------------------------------------------
