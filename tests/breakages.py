@@ -8,6 +8,7 @@ STORIES = "tests/translation/test_stories.py"
 ROWS = "tests/translation/test_rows.py"
 MERGE = "tests/translation/test_merge.py"
 FOUND = "tests/translation/test_found.py"
+LINEAGE = "tests/translation/test_lineage.py"
 
 
 class Breakage(NamedTuple):
@@ -245,6 +246,30 @@ BREAKAGES = [
         "lineage=None if gone is None else gone.version,",
         "lineage=None,",
         (f"{STORIES}::test_a_file_continues_the_one_removed_at_its_name",),
+    ),
+    Breakage(
+        "what is saved by rename was chosen over what it replaced",
+        "crdt/absorption.py",
+        "if parent == stored.fact.lineage or digest_at(",
+        "if digest_at(",
+        (f"{LINEAGE}::test_a_save_by_rename_is_no_choice_over_the_past_that_it_shares",),
+    ),
+    Breakage(
+        "a backup is removed like any other file",
+        "translation/namespace.py",
+        "        if replaced_late:\n",
+        "        if replaced_late and inode.is_directory:\n",
+        (
+            f"{LINEAGE}::test_a_file_replaces_the_old_one_with_the_removal_of_the_backup_and_not_before",
+            f"{LINEAGE}::test_an_edit_that_came_to_the_backup_is_left_as_an_orphan",
+        ),
+    ),
+    Breakage(
+        "a backup that was removed comes back at its own name",
+        "translation/lineage.py",
+        "inode, link, stood.home, stood.name, rank",
+        "inode, link, entry.parent, entry.name, rank",
+        (f"{LINEAGE}::test_an_edit_of_the_old_file_has_the_past_that_it_had_before",),
     ),
     # -- names -----------------------------------------------------------------------------------------
     Breakage(

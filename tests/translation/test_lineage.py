@@ -167,12 +167,12 @@ def test_a_save_that_the_other_side_made_too_is_no_conflict(one: Save, other: Sa
     assert exchange(a, b, c) == {"f": "newer"}
 
 
-def test_a_file_continues_the_one_removed_at_its_name():
-    """Both save f by removing it and making a new one: as if both had written into it."""
+def test_a_save_by_rename_is_no_choice_over_the_past_that_it_shares():
+    """It settles what it replaced, and so does the other one: that was no other branch."""
     a, b, _, _ = apart()
-    remove_and_create(a, "f", "new")
-    remove_and_create(b, "f", "new")
-    remove_and_create(b, "f", "newer")
+    rename_over(a, "f", "new")
+    rename_over(b, "f", "new")
+    rename_over(b, "f", "newer")
     assert exchange(a, b) == {"f": "newer"}
 
 
