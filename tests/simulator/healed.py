@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
+from random import Random
 from typing import NamedTuple
 
 from crdt.facts import Ino, Kind
+from crdt.store import Store
 from tests.reference import View
 from tests.reference.gathered import Gathered
 from tests.reference.names import Shown
@@ -14,11 +16,14 @@ from tests.reference.records import records
 from tests.simulator.cluster import Library, Site
 from tests.simulator.laws import require
 from tests.simulator.ledger import Ledger, tokens
+from tests.simulator.observer import any_order, observer
 from tests.simulator.programs import Seen, directory_token, tree
 from tests.walk import Found, orphans
 from translation.filesystem import FileSystem
 from translation.fsck import check as fsck
 from translation.replica import Replica
+
+OBSERVED = 1 / 8  # of the heals: that takes as long as a heal
 
 
 class Expected(NamedTuple):
@@ -45,11 +50,13 @@ def of_owner(shown: Shown) -> Shown:
     return shown._replace(mode=shown.mode & 0o7700)
 
 
-def check_all(sites: Iterable[Site], library: Library, ledger: Ledger) -> str:
+def check_all(sites: Iterable[Site], library: Library, ledger: Ledger, random: Random) -> str:
     """What must hold after a heal.  Return the digest of what all show."""
     expected = expected_of(library)
     digests = {site.name: check_site(site, expected) for site in sites}
     require(len(set(digests.values())) == 1, "L1", f"unequal digests: {digests}")
+    if random.random() < OBSERVED:
+        check_observer(library, expected, min(digests.values()), random)
     kept = {directory_token(ino) for ino in expected.directories}
     for each in (*expected.shown.values(), *expected.orphans.values()):
         kept |= tokens(each.content)
@@ -58,14 +65,27 @@ def check_all(sites: Iterable[Site], library: Library, ledger: Ledger) -> str:
     return min(digests.values())
 
 
+def check_observer(library: Library, expected: Expected, digest: str, random: Random) -> None:
+    """A replica that heard of the same commits in another order shows the same, byte for byte."""
+    replica = observer(any_order(library, random), library, random)
+    fs = FileSystem(replica)
+    check_shown("an observer", fs, expected)
+    require(fs.digest() == digest, "L1", "an observer has another digest")
+    check_rows("an observer", replica.store)
+
+
 def check_site(site: Site, expected: Expected) -> str:
     """One replica against what the facts show.  Return its digest."""
     found, digest = check_shown(site.name, site.fs, expected), site.fs.digest()
-    findings = [f"{finding.key}: {finding.problem}" for finding in fsck(site.store)]
-    require(not findings, "fsck", f"{site.name}: {findings}")
+    check_rows(site.name, site.store)
     again = FileSystem(Replica(site.store.crashed(len(site.store.unsynced)), site.wall_ns))
     require((everything(again), again.digest()) == (found, digest), "reopened", site.name)
     return digest
+
+
+def check_rows(name: str, store: Store) -> None:
+    findings = [f"{finding.key}: {finding.problem}" for finding in fsck(store)]
+    require(not findings, "fsck", f"{name}: {findings}")
 
 
 def check_shown(name: str, fs: FileSystem, expected: Expected) -> tuple[Seen, Seen]:
