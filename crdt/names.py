@@ -26,7 +26,7 @@ from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.claims import Claim, shown_claims
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
 from crdt.rows import Head, Inode, Item, Shown, decode_pinned
-from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end
+from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end, remember
 from crdt.versions import (
     is_on_branch,
     step_of,
@@ -135,6 +135,8 @@ class View:
         self.name_of = name_of
         self.shared_names = 0  # (directory, name) pairs with more than one directory; kept by crdt.view
         self._members: dict[Ino, tuple[Ino, ...]] = {}
+        self._groups: dict[tuple[tuple[Ino, ...], bytes], list[Entry]] = {}
+        self._groups_after = 0  # so many commits they were found
 
     def forget_unions(self) -> None:
         self._members.clear()
@@ -256,12 +258,27 @@ class View:
         return Entry(item.kind, item.ino, raw, raw, directory, Dot(0), item.link, (), item.ino)
 
     def group(self, members: tuple[Ino, ...], raw: bytes) -> list[Entry]:
-        """Return all that stands at one name: the entry with the bare name, then the conflict entries."""
+        """Return all that stands at one name: the entry with the bare name, then the conflict entries.
+
+        Found once between two commits; nobody may change it.
+        """
         items = self.items(members, raw)
         if not items:
             return []
         if len(items) == 1 and not items[0][1].branches:
             return [self.single(*items[0], raw)]
+        if not self.state.is_committed():
+            return self._group(members, items, raw)
+        if self._groups_after != self.state.commit_count:
+            self._groups.clear()
+            self._groups_after = self.state.commit_count
+        found = self._groups.get((members, raw))
+        if found is None:
+            found = self._group(members, items, raw)
+            remember(self._groups, (members, raw), found)
+        return found
+
+    def _group(self, members: tuple[Ino, ...], items: list[tuple[Ino, Item]], raw: bytes) -> list[Entry]:
         entries = self._directories(items, raw)
         files = [(directory, item) for directory, item in items if item.kind != Kind.DIRECTORY]
         entries += self._files(files, raw)

@@ -99,6 +99,7 @@ class State:
         self._raw: dict[bytes, bytes | None] = {}
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
+        self.commit_count = 0
 
     def committed(self) -> State:
         """Return the state without the commit that is being made, for as long as that is not committed.
@@ -249,6 +250,11 @@ class State:
             for key, value in new.items():
                 remember(cast(dict[object, object], cache), key, value)
         self.rollback()
+        self.commit_count += 1
+
+    def is_committed(self) -> bool:
+        """Is there nothing that a commit is about to change?"""
+        return not any(self._changes())
 
     def _changes(self) -> tuple[dict[object, object], ...]:
         return cast(
