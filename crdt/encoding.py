@@ -20,6 +20,7 @@ from crdt.facts import (
     ROOT,
     Acknowledgement,
     Birth,
+    Caller,
     Commit,
     Fact,
     Field,
@@ -74,7 +75,7 @@ def encode_commit(commit: Commit) -> bytes:
 def fact_tuple(fact: Fact) -> Row:
     """Return the fact as it is packed: what few facts have comes last, and is left out where it is not."""
     kind = type(fact)
-    if kind is Birth and not fact[-1]:
+    if kind in ENDS and not fact[-1]:
         return (TAG_OF[kind], *(fact[:-1] if fact[-2] else fact[:-2]))
     return (TAG_OF[kind], *fact)
 
@@ -115,8 +116,11 @@ def _removal_of(fields: Row) -> Removal:
 
 
 def _version_of(fields: Row) -> Version:
-    ino, version, parents, *content, lineage, appends = fields
-    return Version._make((ino, version, refs_of(parents), *content, _maybe_ref_of(lineage), appends))
+    ino, version, parents, *content, lineage, appends, writer, under = with_end(Version, fields)
+    known = None if writer is None else Caller._make(writer)
+    return Version._make(
+        (ino, version, refs_of(parents), *content, _maybe_ref_of(lineage), appends, known, under)
+    )
 
 
 def _maybe_ref_of(row: Row | None) -> Ref | None:
@@ -131,7 +135,7 @@ def lefts_of(rows: Iterable[Row]) -> tuple[Left, ...]:
     return tuple(map(Left._make, rows))
 
 
-ENDS: dict[type[Fact], Row] = {Birth: (None, False)}
+ENDS: dict[type[Fact], Row] = {Birth: (None, False), Version: (None, ())}
 OF_FIELDS: dict[int, Callable[[Row], Fact]] = {tag: kind._make for tag, kind in TAGS.items()}
 OF_FIELDS |= {TAG_OF[Birth]: _birth_of, TAG_OF[Placement]: _placement_of}
 OF_FIELDS |= {TAG_OF[Removal]: _removal_of, TAG_OF[Version]: _version_of}
@@ -311,6 +315,13 @@ def _replica(value: object) -> int:
     return _integer(value, 1, REPLICA_MAX)
 
 
+def _writer(value: object) -> Caller:
+    row = _sequence(value)
+    if len(row) != 2:
+        raise CodecError("who wrote has a user and a group")
+    return Caller(_uid(row[0]), _uid(row[1]))
+
+
 def _one_of(names: type[IntEnum]) -> Check:
     least, most, members = min(names), max(names), {int(member): member for member in names}
     return lambda value: members[_integer(value, least, most)]
@@ -367,6 +378,8 @@ CHECKS: dict[type[Fact], tuple[Check, ...]] = {
         _boolean,
         _maybe(_ref),
         _maybe(_size),
+        _maybe(_writer),
+        _context,
     ),
     Register: (_number, _field, _time, _context),
     Xattr: (_number, _sized(1, XATTR_NAME_MAX), _maybe(_sized(0, XATTR_SIZE_MAX)), _context),

@@ -68,6 +68,7 @@ class RecordKind(IntEnum):
     RMDIR = 3
     UNLINK = 4
     EXCL = 5
+    RIGHTS = 6
 
 
 class Ref(NamedTuple):
@@ -155,6 +156,16 @@ class Pin(NamedTuple):
     name: bytes
 
 
+class Caller(NamedTuple):
+    """Whose process asks for something, as far as permission bits go."""
+
+    uid: int
+    gid: int
+
+
+SUPERUSER = Caller(0, 0)
+
+
 class Version(NamedTuple):
     """Content.  `parents[0]` is the head of the branch that it extends; it settles the other parents.
 
@@ -178,10 +189,17 @@ class Version(NamedTuple):
     settles: bool = False  # a choice among branches, no new content
     lineage: Ref | None = None  # the version of another file that this one replaced by rename
     appends: int | None = None  # under `append`: the size that its writer saw; what follows was added
+    # Who wrote it, where owner, group and mode let them; None: root, or what else let them is not known.
+    writer: Caller | None = None
+    under: Context = ()  # the settings of owner, group and mode that its writer had heard of
 
 
 class Register(NamedTuple):
-    """A field of an inode was set, replacing the values that `context` covers."""
+    """A field of an inode was set, replacing the values that `context` covers.
+
+    Of owner, group and mode the context also covers the versions that its author was shown (crdt.rights).  So
+    it covers no value unseen: who was shown a commit of a replica has heard of all that came before it there.
+    """
 
     ino: Ino
     field: Field

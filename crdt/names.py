@@ -25,6 +25,7 @@ from crdt.absorption import shown_heads
 from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.claims import Claim, shown_claims
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
+from crdt.rights import SET_ID, permission_bits
 from crdt.rows import Head, Inode, Item, Shown, decode_pinned
 from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end, remember
 from crdt.versions import (
@@ -465,14 +466,19 @@ class View:
                     todo += [entry.ino, *(twin.ino for twin in entry.twins)]
         return found
 
-    def mode(self, inode: Inode) -> int:
-        """The permission bits of a file: those that all its twins leave."""
-        if not any(map(self._is_contested, inode.shown)):
-            return inode.mode
-        bits = 0o7777
-        for twin in self.twins(inode.ino):
-            bits &= self._directory(twin).mode
+    def mode(self, inode: Inode, head: Ref | None = None) -> int:
+        """The permission bits of a file with this content, else with the one that shows: those that all its
+        twins leave."""
+        bits = self._bits(inode, head)
+        if any(map(self._is_contested, inode.shown)):
+            for twin in self.twins(inode.ino) - {inode.ino}:
+                bits &= self._bits(self._directory(twin), None)
         return bits
+
+    def _bits(self, inode: Inode, head: Ref | None) -> int:
+        if not inode.mode & SET_ID or not inode.is_regular:
+            return inode.mode
+        return permission_bits(self.state, inode, head or shown_heads(self.state, inode)[0].ref)
 
     def link_count(self, inode: Inode) -> int:
         """How many names show a file; all it has where none does, because all show a twin of it."""

@@ -9,6 +9,8 @@ one inode that shows:
 - RMDIR: a removal of a directory that shows all the same, since something visible is inside;
 - UNLINK: a removal of a name that shows all the same, since it had not seen a content.  Of one replica's
   removals the last counts;
+- RIGHTS: a write by somebody who, by a concurrent change of owner, group or mode, has no right to it
+  (crdt.rights);
 - EXCL: the creation of a file with O_EXCL at a name where another such file stands: this one is found at the
   contested names (translation.records), and its inode has no row `R` for it.
 
@@ -26,8 +28,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from crdt.absorption import shown_heads
 from crdt.causality import Dot, ReplicaId, replica_of
-from crdt.facts import Ino, LinkId, Placement, RecordKind, Removal
+from crdt.facts import Ino, LinkId, Placement, RecordKind, Ref, Register, Removal
+from crdt.rights import write_without_right
 from crdt.rows import Inode, Link, Stamped, is_replaced
 from crdt.state import State
 
@@ -41,6 +45,8 @@ class Overruled(NamedTuple):
     ino: Ino
     link: LinkId
     goal: Stamped[Placement] | None = None  # of a move or rename: the placement that does not hold
+    by: Stamped[Register] | None = None  # of a write: the setting that took the right
+    head: Ref | None = None  # of a write: the head that it is in
 
 
 def record_key(ino: Ino) -> bytes:
@@ -61,7 +67,10 @@ def recorded(state: State) -> Iterator[Inode]:
 
 def records_of(state: State, inode: Inode) -> list[Overruled]:
     """Return the records of an inode that nobody acknowledged."""
-    return [each for each in _overruled(inode) if not is_acknowledged(state, each)]
+    found = _overruled(inode)
+    if inode.is_regular and inode.shown and inode.registers:
+        found += _writes(state, inode)
+    return [each for each in found if not is_acknowledged(state, each)]
 
 
 def is_acknowledged(state: State, record: Overruled) -> bool:
@@ -111,3 +120,16 @@ def _removals(inode: Inode, key: LinkId, link: Link) -> Iterator[Overruled]:
             last[replica_of(removal.dot)] = removal
     for removal in last.values():
         yield Overruled(kind, removal.dot, removal.wall_ns, inode.ino, key)
+
+
+def _writes(state: State, inode: Inode) -> Iterator[Overruled]:
+    """The writes without right in what shows, each once."""
+    found: dict[Dot, Overruled] = {}
+    for head in shown_heads(state, inode):
+        write = write_without_right(state, inode, head.ref)
+        if write is not None:
+            dot, _, wall_ns = write.version[:3]
+            link = min(place.link for place in inode.shown)
+            overruled = Overruled(RecordKind.RIGHTS, dot, wall_ns, inode.ino, link)
+            found.setdefault(dot, overruled._replace(by=write.setting, head=head.ref))
+    yield from found.values()

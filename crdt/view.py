@@ -362,7 +362,7 @@ class Transaction:
 
     def _note_records(self) -> None:
         """Note which of the inodes that were touched have records of what was overruled."""
-        for ino in self.files | self.directories:
+        for ino in self.files | self.directories | self.attributes:
             inode = self._known(ino)
             has_records = bool(records_of(self.state, inode))
             if has_records != inode.has_records:

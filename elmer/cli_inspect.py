@@ -137,7 +137,8 @@ def conflicts(target: str, *, as_json: bool) -> None:
     Then the records of what was overruled. Kinds: "move", a directory's move that was skipped, since it
     would have made a cycle; "rename", a name that another one beat; "rmdir", a removed directory that
     stays for what is inside; "unlink", a removed file that stays for an edit; "excl", a file created
-    with O_EXCL, as a lock, where another site has created one, too.
+    with O_EXCL, as a lock, where another site has created one, too; "rights", a write by somebody
+    who lost the right to it meanwhile.
 
     \b
     Example:

@@ -23,6 +23,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import llfuse
 
+from crdt.rights import CAPABILITY
 from replication.hub import BlocksUnavailableError
 from translation.filesystem import Attributes, BlocksMissing, Caller
 from translation.mounted import Mounted
@@ -44,7 +45,6 @@ FOR_EVER_S = 1e6
 NAME_BYTES_MAX = 255
 # What programs take as the size of their buffers: as much as one request carries.
 IO_SIZE_BYTES = 128 << 10
-CAPABILITY = b"security.capability"
 ACL_PREFIX = b"system.posix_acl_"
 CAPABILITY_ANSWERS_MAX = 10_000
 
@@ -185,6 +185,7 @@ class Operations(llfuse.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             fh=fh,
+            caller=_caller(ctx),
         )
         return _entry(changed)
 
@@ -244,7 +245,7 @@ class Operations(llfuse.Operations):
 
     @request
     def open(self, ino: int, flags: int, ctx: llfuse.RequestContext) -> int:
-        return self.filesystem.open(ino, flags)
+        return self.filesystem.open(ino, flags, _caller(ctx))
 
     @request
     def read(self, fh: int, offset: int, size: int) -> bytes:

@@ -16,6 +16,7 @@ from crdt.facts import (
     ROOT,
     Acknowledgement,
     Birth,
+    Caller,
     Commit,
     Field,
     Ino,
@@ -121,6 +122,8 @@ EVERY_FACT = Commit(
             True,
             FIRST,
             3,
+            Caller(1000, 100),
+            (DOT,),
         ),
         Register(INO, Field.MTIME, -1, (DOT,)),
         Xattr(INO, b"user.a", None, (DOT,)),
@@ -184,6 +187,33 @@ POLICIES_BYTES = (
     "7267653a2a2e6c6f67c406617070656e64"
 )
 
+WRITTEN = Commit(
+    LATER,
+    HLC,
+    WALL_NS,
+    (
+        Version(
+            INO,
+            VersionId(LATER),
+            (FIRST,),
+            2,
+            WALL_NS,
+            b"d" * 32,
+            inline=b"hi",
+            writer=Caller(1000, 100),
+            under=(DOT,),
+        ),
+    ),
+)
+WRITTEN_BYTES = (
+    "94cf0000020000000001cf018bcfe568000000cf17979cfe362a0000"  # dot, hlc, wall clock
+    "91"  # one fact
+    "dc0011"
+    "05cf0000010000000002cf00000200000000019192cf0000010000000002cf000001000000000202cf17979cfe362a0000"
+    "c4206464646464646464646464646464646464646464646464646464646464646464c400c4026869c090c2c2c0c0"
+    "92cd03e86491cf0000010000000002"  # who wrote it, under which settings
+)
+
 ARRIVAL = (DOT, HLC, WALL_NS, [b"I" + INO.to_bytes(8, "big")])
 ARRIVAL_BYTES = (
     "94cf0000010000000002cf018bcfe568000000cf17979cfe362a000091c409490000010000000002"
@@ -202,6 +232,7 @@ ARRIVAL_BYTES = (
         (ARRIVAL, pack, ARRIVAL_BYTES),
         (ACKNOWLEDGED, encode_commit, ACKNOWLEDGED_BYTES),
         (EXCLUSIVE, encode_commit, EXCLUSIVE_BYTES),
+        (WRITTEN, encode_commit, WRITTEN_BYTES),
         ({0: b"a" * 32, 5: b"b" * 32}, encode_chunk, "0000000000000021" + "61" * 32 + "62" * 32),
     ],
     ids=[
@@ -214,6 +245,7 @@ ARRIVAL_BYTES = (
         "arrival",
         "acknowledgement",
         "exclusive",
+        "written by somebody",
         "chunk of a block map",
     ],
 )
@@ -225,6 +257,7 @@ def test_golden_vectors_are_read_back():
     assert decode_commit(bytes.fromhex(CREATE_BYTES)) == CREATE
     assert decode_commit(bytes.fromhex(ACKNOWLEDGED_BYTES)) == ACKNOWLEDGED
     assert decode_commit(bytes.fromhex(EXCLUSIVE_BYTES)) == EXCLUSIVE
+    assert decode_commit(bytes.fromhex(WRITTEN_BYTES)) == WRITTEN
     assert decode_commit(bytes.fromhex(POLICIES_BYTES)) == POLICIES
     assert decode_commit(bytes.fromhex(CONTINUING_BYTES)) == CONTINUING
     assert decode_inode(INO, bytes.fromhex(INODE_BYTES)) == INODE
@@ -244,6 +277,7 @@ def test_every_kind_of_fact_survives_the_wire():
     assert [type(fact) for fact in decoded.facts] == [type(fact) for fact in EVERY_FACT.facts]
     assert isinstance(decoded.facts[1].rank, Stamp)
     assert isinstance(decoded.facts[4].parents[0], Ref)
+    assert isinstance(decoded.facts[4].writer, Caller)
 
 
 def refusal(data):
@@ -283,6 +317,9 @@ def with_fact(fact):
         (with_fact((1, INO, 1, 0o10000, *CREATE.facts[0][3:])), "Birth.mode"),
         (with_fact((6, INO, 1, True, [])), "Register.value"),
         (with_fact((10, INO, 0, DOT)), "Acknowledgement.kind"),
+        (with_fact((5, *WRITTEN.facts[0][:14], (1,), ())), "Version.writer"),
+        (with_fact((5, *WRITTEN.facts[0][:14], (1, -1), ())), "Version.writer"),
+        (with_fact((5, *WRITTEN.facts[0][:14], None, (7,))), "Version.under"),
         (with_fact((10, INO, 1, 7)), "Acknowledgement.dot"),
         (with_fact((99, 1)), "unknown kind"),
         (with_fact((1, INO)), "has 12 fields"),

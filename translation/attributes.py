@@ -9,17 +9,18 @@ from collections.abc import Collection
 from typing import NamedTuple, cast
 
 from crdt.absorption import shown_heads
-from crdt.causality import Context
+from crdt.causality import Context, join
 from crdt.codec import unpack
-from crdt.facts import Fact, Field, Ino, Kind, Ref, Register, Xattr
+from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Xattr
 from crdt.names import Entry
+from crdt.rights import CAPABILITY, shows_capability
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_on_branch, kin, owner
 from crdt.view import shown_xattr
 from crdt.visible import is_orphan
 from translation.content import Content
-from translation.intent import posix_error
+from translation.intent import owners_seen, posix_error
 from translation.replica import Moment, Replica
 from translation.twins import Twins
 
@@ -124,7 +125,7 @@ class AttributeRequests(Twins):
             if by_hand is not None:
                 mtime_ns = by_hand.fact.value
         nlink = self.view.link_count(inode) if target.top is None else int(target.shows)
-        bits = self.view.mode(inode)
+        bits = self.view.mode(inode, target.head.ref if target.top and target.head else None)
         if is_orphan(self.state, inode):  # its name is in `.elmer`, outside of all that protected it
             nlink, bits = 1, bits & OF_OWNER
         return Attributes(
@@ -222,6 +223,7 @@ class AttributeRequests(Twins):
         size: int | None = None,
         atime_ns: int | None = None,
         mtime_ns: int | None = None,
+        caller: Caller = SUPERUSER,
     ) -> None:
         """Change attributes, see chmod(2), chown(2), truncate(2), utimensat(2).
 
@@ -230,7 +232,7 @@ class AttributeRequests(Twins):
         """
         target = self.target(ino)
         if size is not None:
-            self._truncate(ino, target, size)
+            self._truncate(ino, target, size, caller)
         if atime_ns is not None:
             if len(self.atimes) >= ATIMES_MAX:
                 self.atimes.clear()
@@ -248,11 +250,12 @@ class AttributeRequests(Twins):
             self.content.flush(ino)
             self.set_registers(ino, fields)
 
-    def _truncate(self, ino: Ino, target: Target, size: int) -> None:
+    def _truncate(self, ino: Ino, target: Target, size: int, caller: Caller) -> None:
         if target.inode.is_directory:
             raise posix_error(errno.EISDIR)
         was_changed = self.content.is_changed(ino)
         self.content.truncate(ino, size)
+        self.content.sign(ino, caller)
         if not self.content.is_open(ino):
             try:
                 self.content.flush(ino)  # truncate(2): no close will come
@@ -268,9 +271,11 @@ class AttributeRequests(Twins):
         moment = self.replica.begin()
         facts: list[Fact] = []
         meant: list[Entry] = []
+        seen: list[Ref] | None = None
         if target.top is not None:  # it gets attributes of its own
-            facts = self.split_of(target)
+            facts = [f for f in self.split_of(target) if not (isinstance(f, Register) and f.field in fields)]
             rows = [Inode(ino, [])]
+            seen = [self.seen_of(self.entry_of(target))]
         elif target.inode.is_directory:
             rows = [self.inode(member) for member in self.view.members(ino)]
         else:
@@ -279,7 +284,7 @@ class AttributeRequests(Twins):
                 more, meant = self._part(moment, target.inode, fields)
                 facts += more
         for row in rows:
-            facts += [self.set(row, field, value) for field, value in fields.items()]
+            facts += [self.set(row, field, value, seen) for field, value in fields.items()]
         self.commit(moment, facts, *meant)
 
     def _part(
@@ -318,12 +323,19 @@ class AttributeRequests(Twins):
 
     def getxattr(self, ino: Ino, name: bytes) -> bytes:
         """Raises OSError (ENODATA), see getxattr(2)."""
-        inode = self.target(ino).inode
-        if inode.xattr_count:
-            value = shown_xattr(self._xattr_values(inode.ino, name))
+        target = self.target(ino)
+        if target.inode.xattr_count:
+            value = self._shown_xattr(target, name)
             if value is not None:
                 return value
         raise posix_error(errno.ENODATA, name)
+
+    def _shown_xattr(self, target: Target, name: bytes) -> bytes | None:
+        inode, values = target.inode, self._xattr_values(target.inode.ino, name)
+        value = shown_xattr(values)
+        if name == CAPABILITY and target.head is not None and value is not None:
+            return value if shows_capability(self.state, inode, values, target.head.ref) else None
+        return value
 
     def setxattr(self, ino: Ino, name: bytes, value: bytes, flags: int = 0) -> None:
         """Raises OSError (EEXIST, ENODATA by the flags; ERANGE, E2BIG; EOPNOTSUPP), see setxattr(2).
@@ -350,20 +362,20 @@ class AttributeRequests(Twins):
         self._put_xattr(ino, name, None)
 
     def _has_xattr(self, ino: Ino, name: bytes) -> bool:
-        return shown_xattr(self._xattr_values(self.target(ino).inode.ino, name)) is not None
+        return self._shown_xattr(self.target(ino), name) is not None
 
     def _put_xattr(self, ino: Ino, name: bytes, value: bytes | None) -> None:
         target = self.target(ino)
         facts: list[Fact] = []
         if target.top is not None:
-            facts = self.split_of(target)
+            facts = [f for f in self.split_of(target) if not (isinstance(f, Xattr) and f.name == name)]
             inos: tuple[Ino, ...] = (ino,)
         elif target.inode.is_directory:
             inos = self.view.members(ino)
         else:
             inos = (target.inode.ino,)
         for each in inos:
-            context: Context = ()
+            context = self._seen_by_capability(target) if name == CAPABILITY else ()
             for old in self._xattr_values(each, name):
                 context = context_with(context, old.dot)
                 for dot in old.fact.context:
@@ -371,17 +383,19 @@ class AttributeRequests(Twins):
             facts.append(Xattr(each, name, value, context))
         self.commit(self.replica.begin(), facts)
 
+    def _seen_by_capability(self, target: Target) -> Context:
+        """It has seen owner and content, and shows with no other."""
+        seen = None if target.top is None else [self.seen_of(self.entry_of(target))]
+        return join((owners_seen(target.inode), self.contents_seen(target.inode, seen)))
+
     def listxattr(self, ino: Ino) -> list[bytes]:
         """Raises OSError (E2BIG) where the names together exceed what the system call can return."""
-        inode = self.target(ino).inode
-        if not inode.xattr_count:
+        target = self.target(ino)
+        if not target.inode.xattr_count:
             return []
-        prefix = b"X" + inode.ino.to_bytes(8, "big")
-        names = [
-            key[9:]
-            for key, data in self.state.scan(prefix, prefix_end(prefix))
-            if shown_xattr(stamped_list(cast(Row, unpack(data)))) is not None
-        ]
+        prefix = b"X" + target.inode.ino.to_bytes(8, "big")
+        keys = [key for key, _ in self.state.scan(prefix, prefix_end(prefix))]
+        names = [key[9:] for key in keys if self._shown_xattr(target, key[9:]) is not None]
         if sum(len(name) + 1 for name in names) > XATTR_LIST_MAX:
             raise posix_error(errno.E2BIG)
         return names

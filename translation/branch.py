@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from crdt.blocks import BLOCK_SIZE, HOLE, BlockMap, Rows, block_key
-from crdt.facts import Ino, Ref
+from crdt.causality import Context
+from crdt.facts import Caller, Ino, Ref
 
 
 class BlocksMissing(OSError):
@@ -44,6 +45,13 @@ class Shown(NamedTuple):
     settled: tuple[Ref, ...]  # further heads that a new version must name as parents
 
 
+class Author(NamedTuple):
+    """Who wrote, and what they had heard of, in the words of `crdt.facts.Version`."""
+
+    writer: Caller | None = None
+    under: Context = ()
+
+
 class VersionFields(NamedTuple):
     """What a new version holds, in the words of `crdt.facts.Version`."""
 
@@ -54,6 +62,7 @@ class VersionFields(NamedTuple):
     inline: bytes | None
     cut_bytes: int | None
     changed: tuple[tuple[int, bytes], ...]
+    author: Author = Author()
 
 
 class Base(Rows, Protocol):
@@ -64,6 +73,9 @@ class Base(Rows, Protocol):
 
     def shown(self, ino: Ino) -> Shown:
         """Raises FileNotFoundError (ENOENT) where there is no such inode."""
+
+    def author(self, ino: Ino, writer: Caller) -> Author:
+        """Return what is to be noted of somebody who writes to this inode now."""
 
     def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
         """Return the branch that `head` was the head of, as it stands after merges and splits.

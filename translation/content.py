@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable
 
 from crdt.blocks import INLINE_MAX
-from crdt.facts import Ino
+from crdt.facts import Caller, Ino
 from translation.branch import Base, BlocksMissing, Shown, VersionFields, read_branch
 from translation.draft import drafts, head_key, head_row, nameless_key, part_key, part_row, rows_of
 from translation.gathered import NOTHING, SLICE_BYTES, Gathered, Slice
@@ -138,6 +138,12 @@ class Content:
         """Raises BlocksMissing where the cut goes through a block that is not here."""
         session = self._session(ino)
         self._change(session, lambda: session.truncate(self.base, size, self.base.now_ns()))
+
+    def sign(self, ino: Ino, writer: Caller) -> None:
+        """Note who has just written to this file."""
+        session = self.sessions.get(ino)
+        if session is not None and session.changed:
+            session.sign(self.base, writer)
 
     def _change(self, session: Gathered, change: Callable[[], None]) -> None:
         """Make room, so that an error of the disk comes before any change; then change."""

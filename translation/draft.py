@@ -3,8 +3,8 @@
 A draft is durable and has no dot: it is in nobody's view but ours.  Rows, by the number of the
 inode that was written to:
 
-- `F` ino8, the head of the draft: where it branches off, size, times, and all its bytes if it is
-  small;
+- `F` ino8, the head of the draft: where it branches off, size, times, who wrote, and all its bytes
+  if it is small;
 - `F` ino8 part4: what one batch wrote out, first what it cut, then hashes by index.  Later parts
   replace what earlier ones say;
 - `T` ino8 index8: a block of a file that is open and has no name any more.
@@ -22,7 +22,8 @@ from typing import Any, cast
 
 from crdt.blocks import HOLE, Rows, block_count, block_key
 from crdt.codec import CodecError, CorruptStore, pack, unpack
-from crdt.facts import Ino, Ref, VersionId
+from crdt.facts import Caller, Ino, Ref, VersionId
+from translation.branch import Author
 
 _PART_COUNT_MAX = (1 << 32) - 1
 
@@ -38,6 +39,7 @@ class Draft:
     cut: int | None
     inline: bytes | None
     detached: bool  # the file had no name any more: this is no version, whatever happens
+    author: Author = field(default_factory=Author)
     parts: int = 0
     places: dict[int, bytes] = field(default_factory=dict)  # index -> key of the block's row
 
@@ -70,6 +72,7 @@ def head_row(draft: Draft) -> bytes:
             draft.cut,
             draft.inline,
             draft.detached,
+            draft.author,
         )
     )
 
@@ -104,9 +107,10 @@ def drafts(rows: Rows) -> Iterator[Draft]:
 
 def _decoded_head(key: bytes, row: bytes) -> Draft:
     # Whatever has the wrong type fails here or where it is used first, both below `drafts`.
-    ino, version, size, mtime_ns, cut, inline, detached = cast(Any, unpack(row))
+    ino, version, size, mtime_ns, cut, inline, detached, (writer, under) = cast(Any, unpack(row))
     head = Ref(Ino(ino), VersionId(version))
-    return Draft(Ino(int.from_bytes(key[1:], "big")), head, size, mtime_ns, cut, inline, detached)
+    author = Author(None if writer is None else Caller(*writer), under)
+    return Draft(Ino(int.from_bytes(key[1:], "big")), head, size, mtime_ns, cut, inline, detached, author)
 
 
 def _apply_part(draft: Draft, row: bytes) -> None:

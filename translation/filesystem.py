@@ -15,19 +15,20 @@ from dataclasses import dataclass
 
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST
-from crdt.facts import ROOT, Ino, Kind, Ref, Version, VersionId
+from crdt.facts import ROOT, SUPERUSER, Caller, Ino, Kind, Ref, Version, VersionId
 from crdt.names import Entry
+from crdt.rights import may_write, under
 from crdt.rows import Head
 from crdt.versions import is_on_branch
 from crdt.versions import owner as owner_of
 from translation import merge_policy
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
-from translation.branch import BlocksMissing, Shown, VersionFields
+from translation.branch import Author, BlocksMissing, Shown, VersionFields
 from translation.content import Content
 from translation.intent import posix_error
 from translation.listing import Conflict, Listing
 from translation.merge_policy import MergePolicies
-from translation.namespace import Caller, Namespace
+from translation.namespace import Namespace
 from translation.records import Record, Records, acknowledge
 from translation.replica import Replica
 from translation.twins import NOTHING_PARTS
@@ -39,6 +40,7 @@ __all__ = ["Attributes", "BlocksMissing", "Caller", "FileSystem"]
 class Handle:
     ino: Ino
     flags: int
+    caller: Caller = SUPERUSER  # who opened it
 
     @property
     def writes(self) -> bool:
@@ -87,6 +89,12 @@ class ContentBase:
             fact.first_digest,
             settled,
         )
+
+    def author(self, ino: Ino, writer: Caller) -> Author:
+        """Root needs no right, and who may write by another group or a capability is not known to."""
+        inode = self.requests.target(ino).inode
+        known = writer.uid != 0 and may_write(self.replica.view.mode(inode), inode, writer)
+        return Author(writer if known else None, under(inode))
 
     def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
         """The branch that `head` was the head of: as it stands, if it went on by versions of ours alone."""
@@ -141,6 +149,8 @@ class ContentBase:
             fields.inline,
             fields.cut_bytes,
             fields.changed,
+            writer=fields.author.writer,
+            under=fields.author.under,
         )
         self.requests.commit(moment, (version, *parting.facts), *parting.meant, rows=rows)
         shown = self.shown_at(base.owner, Ref(base.owner, version.version))
@@ -221,9 +231,18 @@ class FileSystem:
         atime_ns: int | None = None,
         mtime_ns: int | None = None,
         fh: int | None = None,
+        caller: Caller = SUPERUSER,
     ) -> Attributes:
+        """`fh`: by this descriptor, as who opened it."""
         self.attributes.setattr(
-            Ino(ino), mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns
+            Ino(ino),
+            mode=mode,
+            uid=uid,
+            gid=gid,
+            size=size,
+            atime_ns=atime_ns,
+            mtime_ns=mtime_ns,
+            caller=caller if fh is None else self.handles[fh].caller,
         )
         return self.attributes.getattr(Ino(ino))
 
@@ -317,22 +336,22 @@ class FileSystem:
             if flags & os.O_EXCL:
                 raise
             ino = entry.ino
-        fh = self.open(ino, flags)
+        fh = self.open(ino, flags, caller)
         try:
             if entry is not None and flags & os.O_TRUNC:
-                self.attributes.setattr(ino, size=0)
+                self.attributes.setattr(ino, size=0, caller=caller)
             return fh, self._known(ino)
         except OSError:
             self.release(fh)
             raise
 
-    def open(self, ino: int, flags: int) -> int:
+    def open(self, ino: int, flags: int, caller: Caller = SUPERUSER) -> int:
         """Raises IsADirectoryError (EISDIR), FileNotFoundError (ENOENT)."""
         target = self.attributes.target(Ino(ino))
         if target.inode.is_directory:
             raise posix_error(errno.EISDIR)
         self.content.open(Ino(ino), flags)
-        return self._handle(Handle(Ino(ino), flags))
+        return self._handle(Handle(Ino(ino), flags, caller))
 
     def _handle(self, handle: Handle) -> int:
         fh = self.next_handle
@@ -347,6 +366,7 @@ class FileSystem:
         handle = self.handles[fh]
         written = self.content.write(handle.ino, offset, data, bool(handle.flags & os.O_APPEND))
         self.attributes.written(handle.ino)
+        self.content.sign(handle.ino, handle.caller)
         return written
 
     def flush(self, fh: int) -> None:

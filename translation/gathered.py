@@ -15,8 +15,9 @@ from typing import NamedTuple
 from crdt import blocks as contents
 from crdt.blocks import BLOCK_SIZE, EMPTY_DIGEST, HOLE, INLINE_MAX, SIZE_MAX, BlockMap, Change
 from crdt.codec import CorruptStore
-from crdt.facts import Ino
+from crdt.facts import Caller, Ino
 from translation.branch import (
+    Author,
     Base,
     BlocksMissing,
     Shown,
@@ -45,6 +46,7 @@ class Gathered:
     """The content of one file, as all descriptors here see it while it is held or written to."""
 
     __slots__ = (
+        "author",
         "base",
         "blocks",
         "changed",
@@ -62,6 +64,7 @@ class Gathered:
         "since_ns",
         "size",
         "weight",
+        "writer",
     )
 
     def __init__(self, ino: Ino, base: Shown) -> None:
@@ -77,6 +80,8 @@ class Gathered:
         self.size = base.size
         self.mtime_ns = base.mtime_ns
         self.changed = False  # something was written, if only the same bytes again
+        self.writer: Caller | None = None  # who wrote last; None: nobody yet
+        self.author = Author()
         self.cut: int | None = None
         self.blocks: dict[int, bytes | bytearray] = {}
         self.places: dict[int, bytes] = {}
@@ -98,6 +103,7 @@ class Gathered:
         else:
             self.places = dict(draft.places)
         self.drafted_ns, self.parts = 1, draft.parts
+        self.author = draft.author
 
     # Reading.
 
@@ -199,6 +205,19 @@ class Gathered:
         old = self.blocks.get(index)
         self.weight += len(block) - (len(old) if old is not None else 0)
         self.blocks[index] = block
+
+    def sign(self, rows: Base, writer: Caller) -> None:
+        """Note who has just written.
+
+        Of several it is the last whose right is one of owner, group or mode.  What the first one had heard of
+        is what counts: some of what was gathered was written before the rest was known.
+        """
+        if writer == self.writer:
+            return
+        author = rows.author(self.ino, writer)
+        if self.writer is not None:
+            author = Author(author.writer or self.author.writer, self.author.under)
+        self.writer, self.author = writer, author
 
     def truncate(self, rows: Base, size: int, now_ns: int) -> None:
         """Raises BlocksMissing where the cut goes through a block that is not here."""
@@ -312,7 +331,7 @@ class Gathered:
             sizes = (base.size, self.size)
             digest = contents.updated(rows.digest_key, base.digest, sizes, changes)
         first = base.first_digest or (digest if digest != base.digest else b"")
-        return VersionFields(self.size, self.mtime_ns, digest, first, inline, cut, changed)
+        return VersionFields(self.size, self.mtime_ns, digest, first, inline, cut, changed, self.author)
 
     def _changes(self, rows: Base, places: dict[int, bytes], cut: int | None) -> list[Change]:
         """Return the blocks that differ from those of `base`, ascending."""
@@ -331,4 +350,4 @@ class Gathered:
     def draft(self, size: int, inline: bytes | None) -> Draft:
         """Return what the head of the draft says."""
         head, mtime_ns = self.base.head, self.mtime_ns
-        return Draft(self.ino, head, size, mtime_ns, self.cut, inline, self.detached)
+        return Draft(self.ino, head, size, mtime_ns, self.cut, inline, self.detached, self.author)

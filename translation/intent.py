@@ -15,7 +15,7 @@ from typing import cast
 
 from crdt.absorption import hidden_under, shown_heads
 from crdt.blocks import EMPTY_DIGEST
-from crdt.causality import Dot, Stamp, join, replica_of
+from crdt.causality import Context, Dot, Stamp, join, replica_of
 from crdt.codec import unpack
 from crdt.facts import (
     DERIVED,
@@ -37,6 +37,7 @@ from crdt.facts import (
     Xattr,
 )
 from crdt.names import Entry, branch_ino, branches
+from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
 from crdt.rows import Head, Inode, Link, Row, stamped_list
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_named, surviving
@@ -268,13 +269,21 @@ class Intents:
         left = self._left(inode, link)
         return Removal(inode.ino, link, known.context(), known.has_split(), seen, tuple(drops), left)
 
-    def set(self, inode: Inode, field: Field, value: int) -> Register:
-        """A register; one of the mode has seen the owner as well, so that set-user-id holds."""
-        context = inode.register_context(field)
+    def set(
+        self, inode: Inode, field: Field, value: int, seen: Sequence[Ref] | None = None
+    ) -> Register:
+        """A register.  One of mode, owner or group has seen the contents, and one of the mode the owner."""
+        contexts = [inode.register_context(field)]
+        if field in PERMISSIONS:
+            contexts.append(self.contents_seen(inode, seen))
         if field == Field.MODE:
-            for other in (Field.UID, Field.GID):
-                context = join((context, inode.register_context(other)))
-        return Register(inode.ino, field, value, context)
+            contexts.append(owners_seen(inode))
+        return Register(inode.ino, field, value, join(contexts))
+
+    def contents_seen(self, inode: Inode, seen: Sequence[Ref] | None = None) -> Context:
+        """The context of these versions, or of those that programs here are shown of a file."""
+        versions = map(self.state.version, self.seen_heads(inode) if seen is None else seen)
+        return join((version.dot,) for version in versions if version is not None)
 
     def version(
         self,
@@ -353,19 +362,24 @@ class Intents:
         """The inode of a content conflict entry, which claims its branch; without a name."""
         assert entry.top is not None
         origin = self.inode(entry.owner)
+        bits = self.view.mode(origin, self.head_of(entry))
         birth = Birth(
             entry.ino,
             Kind.REGULAR,
-            self.view.mode(origin),
+            bits,
             origin.uid,
             origin.gid,
             origin.birth.maker,
             policy=origin.birth.policy,
             claims=entry.top,
         )
-        return [birth, *self._copied(origin, entry.ino)]
+        seen = self.seen_of(entry)
+        facts = [birth, *self._copied(origin, entry.ino, seen)]
+        if bits & SET_ID:  # a birth has seen no content, and these bits show only with one that was
+            facts.append(self.set(Inode(entry.ino, []), Field.MODE, bits, [seen]))
+        return facts
 
-    def _copied(self, origin: Inode, ino: Ino) -> list[Fact]:
+    def _copied(self, origin: Inode, ino: Ino, seen: Ref) -> list[Fact]:
         """What a split copies beside mode and owner: what was set by hand, extended attributes."""
         facts: list[Fact] = []
         for field in (Field.MTIME, Field.POLICY):
@@ -376,7 +390,9 @@ class Intents:
         for key, row in self.state.scan(prefix, prefix_end(prefix)) if origin.xattr_count else ():
             value = shown_xattr(stamped_list(cast(Row, unpack(row))))
             if value is not None:
-                facts.append(Xattr(ino, key[len(prefix) :], value, ()))
+                name = key[len(prefix) :]
+                context = self.contents_seen(origin, [seen]) if name == CAPABILITY else ()
+                facts.append(Xattr(ino, name, value, context))
         return facts
 
     def revive(self, inode: Inode) -> list[Fact]:
@@ -436,6 +452,10 @@ class Intents:
 
     def content_branches(self, inode: Inode) -> list[tuple[Head, Ref]]:
         return branches(self.state, inode) if len(inode.heads) > 1 else []
+
+
+def owners_seen(inode: Inode) -> Context:
+    return join((inode.register_context(Field.UID), inode.register_context(Field.GID)))
 
 
 def _choice(parents: Sequence[Ref]) -> VersionId:

@@ -81,7 +81,7 @@ class Listing(Paths):
         return (
             int(birth.kind),
             entry.ino,
-            self.view.mode(inode),
+            self.view.mode(inode, entry.heads[0] if entry.top else None),
             inode.uid,
             inode.gid,
             self._xattrs(inode),

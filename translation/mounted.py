@@ -12,11 +12,10 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
-from crdt.facts import ROOT, Ino
+from crdt.facts import ROOT, SUPERUSER, Caller, Ino
 from translation.attributes import Attributes
 from translation.filesystem import FileSystem, Handle
 from translation.intent import posix_error
-from translation.namespace import Caller
 from translation.replica import Replica
 from translation.virtual import BENEATH, ELMER, MODES, NAME, Named, VirtualDirectory, is_virtual
 
@@ -66,10 +65,19 @@ class Mounted(FileSystem):
         atime_ns: int | None = None,
         mtime_ns: int | None = None,
         fh: int | None = None,
+        caller: Caller = SUPERUSER,
     ) -> Attributes:
         _check_real(ino)
         return super().setattr(
-            ino, mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns, fh=fh
+            ino,
+            mode=mode,
+            uid=uid,
+            gid=gid,
+            size=size,
+            atime_ns=atime_ns,
+            mtime_ns=mtime_ns,
+            fh=fh,
+            caller=caller,
         )
 
     def readlink(self, ino: int) -> bytes:
@@ -113,9 +121,9 @@ class Mounted(FileSystem):
 
     # -- files -------------------------------------------------------------------------------------
 
-    def open(self, ino: int, flags: int) -> int:
+    def open(self, ino: int, flags: int, caller: Caller = SUPERUSER) -> int:
         if not is_virtual(ino):
-            return super().open(ino, flags)
+            return super().open(ino, flags, caller)
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             raise posix_error(errno.EPERM)
         self.virtual.open(Ino(ino))

@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from crdt.absorption import hidden_under
 from crdt.causality import Stamp
-from crdt.facts import Birth, Fact, Ino, Kind, Left, LinkId, Placement, Policy, Ref, Removal, Version
+from crdt.facts import Birth, Caller, Fact, Ino, Kind, Left, LinkId, Placement, Policy, Ref, Removal, Version
 from crdt.moves import is_inside
 from crdt.names import Entry
 from crdt.rows import policy_of
@@ -35,11 +34,6 @@ KINDS = {
     stat.S_IFCHR: Kind.CHARACTER,
     stat.S_IFBLK: Kind.BLOCK,
 }
-
-
-class Caller(NamedTuple):
-    uid: int
-    gid: int
 
 
 class Namespace(Lineage, Twins):

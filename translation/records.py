@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from crdt.causality import Stamp, counter_of, replica_of
-from crdt.facts import ROOT, Acknowledgement, Ino, LinkId, Placement, RecordKind
+from crdt.facts import ROOT, Acknowledgement, Field, Ino, LinkId, Placement, RecordKind
 from crdt.names import Entry, crockford
 from crdt.records import Overruled, is_acknowledged, recorded, records_of
 from crdt.rows import Inode, Stamped
@@ -19,12 +19,26 @@ from translation.contested import contested_names
 from translation.paths import Paths
 from translation.replica import Replica
 
+DID = {
+    RecordKind.MOVE: "moved to",
+    RecordKind.RENAME: "moved to",
+    RecordKind.RMDIR: "removed",
+    RecordKind.UNLINK: "removed",
+    RecordKind.EXCL: "made",
+    RecordKind.RIGHTS: "wrote",
+}
+CHANGED = {
+    Field.MODE: "changed the mode of",
+    Field.UID: "changed the owner of",
+    Field.GID: "changed the group of",
+}
+
 
 class Side(NamedTuple):
     """What was done on one side: "office moved to b/c"."""
 
     replica: str  # its name
-    did: str  # "moved to", "removed", "made" or "wrote"
+    did: str  # see DID and CHANGED
     path: bytes  # as it is now, or would be
     wall_ns: int  # when, by that replica's clock
 
@@ -112,12 +126,10 @@ class Records(Paths):
 
     def _record(self, found: Found) -> Record:
         inode, overruled, _ = found
-        path = self.path_of_link(inode, overruled.link)
-        did, of = "removed", path
-        if overruled.kind == RecordKind.EXCL:
-            did = "made"
-        elif overruled.goal is not None:
-            did, of = "moved to", self._goal(inode, overruled.link, overruled.goal)
+        path = self._path_of(inode, overruled)
+        did, of = DID[overruled.kind], path
+        if overruled.goal is not None:
+            of = self._goal(inode, overruled.link, overruled.goal)
         return Record(
             self.id_of(overruled),
             overruled.kind.name.lower(),
@@ -126,6 +138,13 @@ class Records(Paths):
             self._other_side(found, path),
             inode.ino,
         )
+
+    def _path_of(self, inode: Inode, overruled: Overruled) -> bytes:
+        for head, top in self.content_branches(inode) if overruled.head is not None else ():
+            if head.ref == overruled.head:
+                entry = self.entry_of_branch(inode, top)
+                return self.path_or_former(entry.parent) + entry.name
+        return self.path_of_link(inode, overruled.link)
 
     def id_of(self, overruled: Overruled) -> str:
         replica = self.replica.member_name(replica_of(overruled.dot))
@@ -148,6 +167,10 @@ class Records(Paths):
                 return self._first_inside(inode)
             case RecordKind.UNLINK:
                 return self._written(inode, path)
+            case RecordKind.RIGHTS:
+                assert overruled.by is not None, path
+                did = CHANGED[overruled.by.fact.field]
+                return self._side(overruled.by.dot, did, path, overruled.by.wall_ns)
             case RecordKind.EXCL:
                 assert holder is not None, path
                 return self._placed(holder, LinkId(holder.ino))

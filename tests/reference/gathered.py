@@ -56,7 +56,7 @@ class Inode:
 
     def value(self, register: Field, at_birth: int) -> int:
         """Return what the last writer set; of permission bits, what all concurrent settings leave."""
-        current = list(self._current(register))
+        current = list(self.current(register))
         if register == Field.MODE:
             bits = self.mode if not current else 0o7777
             for made in current:
@@ -64,7 +64,7 @@ class Inode:
             return bits
         return max(current).fact.value if current else at_birth
 
-    def _current(self, register: Field) -> Iterator[Made[Register]]:
+    def current(self, register: Field) -> Iterator[Made[Register]]:
         settings = self.registers[register]
         for made in settings:
             if not any(covers(other.fact.context, made.stamp.dot) for other in settings):
@@ -84,6 +84,7 @@ class Gathered:
         self.inodes: dict[Ino, Inode] = {}
         self.links: dict[LinkId, Link] = {}
         self.versions: dict[Ref, Made[Version]] = {}
+        self.makers: dict[Ref, list[Stamp]] = defaultdict(list)  # of each, all who made it
         self.names: dict[ReplicaId, str] = {}
         self.acknowledged: set[Acknowledgement] = set()
         self.wall_ns: dict[Dot, int] = {}
@@ -113,6 +114,7 @@ class Gathered:
                 self._link(fact).pins[fact.placement].append(Made(stamp, fact))
             case Version():
                 self.versions.setdefault(Ref(fact.ino, fact.version), Made(stamp, fact))
+                self.makers[Ref(fact.ino, fact.version)].append(stamp)
             case Member():
                 self.names[fact.replica] = fact.name
             case Acknowledgement():

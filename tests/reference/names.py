@@ -21,6 +21,7 @@ from crdt.names import branch_ino
 from tests.reference.contents import Contents, Heads, Path, last_over, parting
 from tests.reference.gathered import SPLIT, Gathered
 from tests.reference.places import Places
+from tests.reference.rights import Rights
 
 NAME_MAX = 255
 EXTENSION_MAX = 16
@@ -67,6 +68,7 @@ class View:
         self.facts = facts
         self.places = Places(facts)
         self.contents = Contents(facts, self.places, blocks)
+        self.rights = Rights(facts, self.contents)
         self._find_visible_links()
         self._find_visible_directories()
         self._go_down()
@@ -369,15 +371,16 @@ class View:
         gid = inode.value(Field.GID, inode.birth.gid)
         content = b"" if entry.members else self.contents.content(entry.heads[0])
         sharers = entry.members or self.twins.get(entry.owner, {entry.owner})
-        mode = self._mode(sharers)
+        mode = self._mode(sharers, {entry.owner: entry.heads[0]} if entry.heads else {})
         return Shown(entry.kind, entry.ino, mode, uid, gid, content, entry.name != entry.raw)
 
-    def _mode(self, inodes: Iterable[Ino]) -> int:
-        """The bits that all of them leave."""
+    def _mode(self, inodes: Iterable[Ino], shown: Mapping[Ino, Ref]) -> int:
+        """The bits that all of them leave, with the contents that they show."""
         bits = 0o7777
         for ino in inodes:
-            inode = self.facts.inodes[ino]
-            bits &= inode.value(Field.MODE, inode.mode)
+            groups = self.contents.shown.get(ino)
+            head = shown.get(ino, groups[0][0] if groups else None)
+            bits &= self.rights.mode(self.facts.inodes[ino], head)
         return bits
 
 

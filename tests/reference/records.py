@@ -5,6 +5,7 @@
   holds.
 - *rmdir*, *unlink*: a removal of a name that shows all the same: of a directory since something is inside, of
   a file since it had not seen a content.  Of one replica's removals only the last, which had seen the others.
+- *rights*: a write whose writer has lost the right to it (tests.reference.rights), in what shows.
 - *excl*: a file that was created with O_EXCL and stands where another such file has the better claim to the
   name.  Not of equal ones, which show as one, unless they are empty: a lock file is.
 
@@ -16,12 +17,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from crdt.causality import counter_of, replica_of
-from crdt.facts import ROOT, Acknowledgement, Ino, LinkId, Placement, RecordKind, Removal
+from crdt.causality import Dot, counter_of, replica_of
+from crdt.facts import ROOT, Acknowledgement, Field, Ino, LinkId, Placement, RecordKind, Ref, Removal
 from crdt.state import hash_of_name
 from tests.reference.gathered import SPLIT, Link, Made
 from tests.reference.names import Entry, View, crockford
 from tests.reference.places import replaces
+
+CHANGED = {
+    Field.MODE: "changed the mode of",
+    Field.UID: "changed the owner of",
+    Field.GID: "changed the group of",
+}
 
 
 class Side(NamedTuple):
@@ -53,11 +60,14 @@ class Records:
     def __init__(self, view: View) -> None:
         self.view, self.facts, self.places = view, view.facts, view.places
         self.path_of: dict[LinkId, bytes] = {}
+        self.path_of_branch: dict[Ref, bytes] = {}
         self._go_down(ROOT, b"")
 
     def _go_down(self, directory: Ino, above: bytes) -> None:
         for name, entry in self.view.tree[directory].items():
             self.path_of.update(dict.fromkeys(links_of(entry), above + name))
+            if entry.top is not None:
+                self.path_of_branch[entry.heads[0]] = above + name
             if entry.members:
                 self._go_down(entry.ino, above + name + b"/")
 
@@ -68,9 +78,28 @@ class Records:
                 yield from self._lost_names(number)
             else:
                 yield from self._removals(number, link)
+        links: dict[Ino, LinkId] = {}
+        for number in sorted(self.path_of):
+            links.setdefault(self.facts.links[number].ino, number)
+        for ino, number in links.items():
+            if ino in self.view.contents.shown:
+                yield from self._lost_rights(ino, number)
         for names in self.view.at_name.values():
             for entries in names.values():
                 yield from self._exclusive(entries)
+
+    def _lost_rights(self, ino: Ino, number: LinkId) -> Iterator[Record]:
+        """Of several branches with one such write, the one that leads."""
+        known: set[Dot] = set()
+        for head, *_ in self.view.contents.shown[ino]:
+            lost = self.view.rights.lost(self.facts.inodes[ino], head)
+            if lost is None or lost.written.stamp.dot in known:
+                continue
+            known.add(lost.written.stamp.dot)
+            path = self.path_of_branch.get(head, self.path_of[number])
+            overruled = self._side(lost.written, "wrote", path)
+            by = self._side(lost.setting, CHANGED[lost.setting.fact.field], path)
+            yield from self._record(RecordKind.RIGHTS, number, lost.written, overruled, by)
 
     def _exclusive(self, entries: list[Entry]) -> Iterator[Record]:
         made = [
@@ -180,7 +209,8 @@ class Records:
         dot = made.stamp.dot
         if Acknowledgement(self.facts.links[number].ino, kind, dot) not in self.facts.acknowledged:
             name = f"{kind.name.lower()}-{overruled.replica}-{crockford(counter_of(dot))}"
-            yield Record(name, self.path_of[number], overruled, by)
+            is_move = kind in (RecordKind.MOVE, RecordKind.RENAME)
+            yield Record(name, self.path_of[number] if is_move else overruled.path, overruled, by)
 
     def _side(self, made: Made[Any], did: str, path: bytes) -> Side:
         dot = made.stamp.dot

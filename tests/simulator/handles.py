@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from crdt.facts import Ino
 from tests.simulator.laws import require
 from tests.simulator.ledger import TOKEN_SIZE, tokens
-from translation.filesystem import Attributes
+from translation.filesystem import Attributes, Caller
 
 if TYPE_CHECKING:
     from tests.simulator.programs import Programs
+
+CALLERS = Caller(1000, 1000), Caller(1001, 1001)  # who runs programs
 
 
 @dataclass
@@ -39,7 +41,8 @@ class Handles:
         return (handle for handle in self.opened if handle.ino == ino)
 
     def open(self, known: Attributes, *, appends: bool) -> None:
-        fh = self.programs.fs.open(known.ino, os.O_RDWR | (os.O_APPEND if appends else 0))
+        flags, caller = os.O_RDWR | (os.O_APPEND if appends else 0), CALLERS[len(self.opened) % 2]
+        fh = self.programs.fs.open(known.ino, flags, caller)
         self.opened.append(Handle(fh, Ino(known.ino), appends))
 
     def write(self, index: int, data: bytes, salt: int) -> None:

@@ -161,7 +161,7 @@ class Generator:
             case "rmdir" | "remove_tree" if directories:
                 return (random.choice(directories),)
             case "chmod" if paths:
-                return random.choice(paths), random.choice([0o777, 0o755, 0o644, 0o600])
+                return random.choice(paths), random.choice([0o777, 0o4755, 0o644, 0o600])
             case "chown" if paths:
                 return random.choice(paths), random.choice([1000, 1001])
             case "setxattr" if paths:

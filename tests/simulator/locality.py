@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tests.walk import Found
 
+SET_USER_ID, ALL_BITS = 0o4000, 0o7777
 ANY = -1  # an inode number that is new
 
 
@@ -41,7 +42,10 @@ def written(before: Faces, path: bytes, content: bytes) -> Faces:
     if path not in before:
         return {**before, path: Face(stat.S_IFREG, ANY, 0o644, ANY, content)}
     ino = before[path].ino
-    return {p: f._replace(content=content) if f.ino == ino else f for p, f in before.items()}
+    return {
+        p: f._replace(content=content, mode=f.mode & ~SET_USER_ID) if f.ino == ino else f
+        for p, f in before.items()
+    }
 
 
 def saved(before: Faces, path: bytes, content: bytes) -> Faces:
@@ -87,15 +91,26 @@ def _may_take(before: Faces, source: bytes, target: bytes) -> bool:
     return kinds[0] == kinds[1] and not any(path.startswith(target + b"/") for path in before)
 
 
+def chmoded(before: Faces, path: bytes, mode: int) -> Faces:
+    ino = before[path].ino
+    return {p: f._replace(mode=mode) if f.ino == ino else f for p, f in before.items()}
+
+
+def chowned(before: Faces, path: bytes, uid: int) -> Faces:
+    """Takes set-user-id away, but from a directory."""
+    ino, kept = before[path].ino, ~0 if before[path].type_bits == stat.S_IFDIR else ~SET_USER_ID
+    return {p: f._replace(uid=uid, mode=f.mode & kept) if f.ino == ino else f for p, f in before.items()}
+
+
 def linked(before: Faces, source: bytes, target: bytes) -> Faces:
     return {**before, target: before[source]}
 
 
-def difference(want: Faces, shown: Faces, *, but_attributes_of: str = "") -> str:
+def difference(want: Faces, shown: Faces, *, but_bits: int = 0, of: bytes = b"") -> str:
     """How `shown` differs from what was wanted; empty where it does not.
 
-    `but_attributes_of`: names with this in them may have other attributes (a content conflict entry has
-    those of its file).
+    `but_bits`: in these bits of the mode names with `of` in them may differ, and if in all of them in the
+    owner too: a content conflict entry has the attributes of its file.
     """
     wrong = []
     for path in sorted(want.keys() | shown.keys()):
@@ -104,8 +119,9 @@ def difference(want: Faces, shown: Faces, *, but_attributes_of: str = "") -> str
             ino = b.ino if a.ino == ANY else a.ino
             uid = b.uid if a.uid == ANY else a.uid
             a = a._replace(ino=ino, uid=uid)
-            if but_attributes_of and but_attributes_of.encode() in path:
-                a = a._replace(mode=b.mode, uid=b.uid)
+            if of in path:
+                bits = a.mode & ~but_bits | b.mode & but_bits
+                a = a._replace(mode=bits, uid=b.uid if but_bits == ALL_BITS else a.uid)
         if a != b:
             wrong.append(f"{path!r}: want {a}, shown {b}")
     return "\n    ".join(wrong)

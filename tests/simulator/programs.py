@@ -9,13 +9,12 @@ from collections import Counter
 
 from crdt.facts import ROOT, Ino
 from tests.simulator.cluster import Site
-from tests.simulator.handles import Handles
+from tests.simulator.handles import CALLERS, Handles
 from tests.simulator.laws import Broken, require
 from tests.simulator.ledger import TOKEN_SIZE, Ledger, Note, tokens
 from tests.walk import Found, content, listing, walk
 from translation.filesystem import Attributes, Caller, FileSystem
 
-CALLERS = Caller(1000, 1000), Caller(1001, 1001)
 MARK = b".conflict-"
 
 # A component of a path; a conflict entry is (what stands before the mark, which of these), so that a
@@ -133,7 +132,7 @@ class Programs:
             check_regular(known)
             before, old = self.commits(), self.read_all(known)
             self.handles.expect_anything(known.ino)
-            fh = self.open_to_write(known, how)
+            fh = self.open_to_write(known, how, CALLERS[salt % 2])
         new = changed(old, how, data, salt)
         try:
             self.put_bytes(fh, known, old, new, how, data)
@@ -148,10 +147,10 @@ class Programs:
         if now is not None and now.ino == known.ino and not any(self.handles.of(known.ino)):
             require(content(self.fs, now) == new, "POSIX", f"{path} does not show what was written")
 
-    def open_to_write(self, known: Attributes, how: str) -> int:
+    def open_to_write(self, known: Attributes, how: str, caller: Caller) -> int:
         if how == "put":
-            self.fs.setattr(known.ino, size=0)  # what the kernel makes of O_TRUNC
-        return self.fs.open(known.ino, os.O_RDWR | (os.O_APPEND if how == "append" else 0))
+            self.fs.setattr(known.ino, size=0, caller=caller)  # what the kernel makes of O_TRUNC
+        return self.fs.open(known.ino, os.O_RDWR | (os.O_APPEND if how == "append" else 0), caller)
 
     def put_bytes(self, fh: int, known: Attributes, old: bytes, new: bytes, how: str, data: bytes) -> None:
         match how:

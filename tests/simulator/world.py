@@ -16,7 +16,11 @@ from tests.simulator.histories import SITE_NAMES, Setup, Step
 from tests.simulator.laws import require
 from tests.simulator.ledger import TOKEN_SIZE, Ledger
 from tests.simulator.locality import (
+    ALL_BITS,
+    SET_USER_ID,
     Faces,
+    chmoded,
+    chowned,
     difference,
     faces,
     linked,
@@ -185,10 +189,10 @@ class World:
                 return moved_all(before, *paths)
             case "link":
                 return linked(before, *paths) if paths[0] in before else None
-            case "chmod" | "chown" if paths[0] in before:
-                field = "mode" if step.kind == "chmod" else "uid"
-                ino, value = before[paths[0]].ino, step.arguments[1]
-                return {p: f._replace(**{field: value}) if f.ino == ino else f for p, f in before.items()}
+            case "chmod" if paths[0] in before:
+                return chmoded(before, paths[0], step.arguments[1])
+            case "chown" if paths[0] in before:
+                return chowned(before, paths[0], step.arguments[1])
             case "setxattr" | "touch":
                 return before
         return None
@@ -235,6 +239,7 @@ class World:
                 programs.fs.acknowledge([random.choice(listed).id])
 
 
+WRITES = ("create", "put", "append", "patch", "cut")
 # What is one system call and changes nothing where it fails.
 IN_ONE = {
     *("unlink", "rename", "link", "mkdir", "rmdir", "symlink", "mknod", "chmod", "chown"),
@@ -247,6 +252,6 @@ def is_path(argument: object) -> TypeGuard[SymbolicPath]:
 
 
 def check_locality(step: Step, programs: Programs, want: Faces) -> None:
-    others = MARK.decode() if step.kind in ("chmod", "chown") else ""
-    wrong = difference(want, faces(programs.look_again()), but_attributes_of=others)
+    sets = {"chmod": ALL_BITS, "chown": ALL_BITS} | dict.fromkeys(WRITES, SET_USER_ID)
+    wrong = difference(want, faces(programs.look_again()), but_bits=sets.get(step.kind, 0), of=MARK)
     require(not wrong, "L2", f"{step} changes something else, too:\n    {wrong}")

@@ -5,7 +5,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.system.rows.folder import Folder, make, run
+from tests.system.rows.folder import Folder, make, run, write
 
 
 def mode(path: Path) -> int:
@@ -38,6 +38,15 @@ def test_row_14_of_concurrent_chowns_the_last_one_holds_and_setuid_is_cleared(fo
     assert mode(folder.a / "f") == 0o755
 
 
+def test_row_14_set_user_id_does_not_show_with_what_another_site_wrote(folder: Folder):
+    folder.share(lambda here: prepare(here, 0o755))
+    run(os.chmod, folder.a / "f", 0o4755)
+    write(folder.b / "f", b"another program")
+    assert [mode(here / "f") for here in (folder.a, folder.b)] == [0o4755, 0o755]
+    assert folder.shown() == {"f": b"another program"}
+    assert mode(folder.a / "f") == 0o755
+
+
 def test_row_15_a_write_stays_that_was_allowed_where_it_was_made(folder: Folder):
     folder.share(lambda here: prepare(here, 0o666))
     run(os.chmod, folder.a / "f", 0o644)
@@ -46,6 +55,10 @@ def test_row_15_a_write_stays_that_was_allowed_where_it_was_made(folder: Folder)
     assert folder.shown() == {"f": b"by another\n"}
     assert mode(folder.b / "f") == 0o644
     assert write_as_another(folder.b / "f") != 0
+    assert folder.records() == [("f", "rights", "b", "a")]
+    write(folder.c / "f", b"by root, who has seen both")
+    folder.shown()
+    assert folder.records() == []
 
 
 def test_row_26_of_extended_attributes_the_last_set_holds_and_set_beats_remove(folder: Folder):
