@@ -129,22 +129,27 @@ def adds_nothing(state: State, end: End, other: End, common: Ref | None) -> bool
     """Is the content at the end of one line in the history of the other since they parted?
 
     A content that was chosen over that history is news.  Strangers, which never parted, are compared by what
-    stays known of a branch for ever: its first content and its last.
+    stays known of a branch for ever: its first content and its last.  So are a file and what it replaced
+    under one of several names, if that lives on: what happened to that is not its history.
     """
     mine, theirs = digest_at(state, end.head), digest_at(state, other.head)
     if mine != theirs and _was_chosen_over(state, end.head, other):
         return False
-    if common is not None:
-        return any(digest_at(state, ref) == mine for ref in _since(line(state, *other), common))
+    since = [] if common is None else _since(line(state, *other, settled_only=True), common)
+    if since:
+        return any(digest_at(state, ref) == mine for ref in since)
     began = first_digest_at(state, end.head)
     return mine in (theirs, first_digest_at(state, other.head)) or not began
 
 
-def _since(steps: Iterator[Step], common: Ref) -> Iterator[Ref]:
+def _since(steps: Iterator[Step], common: Ref) -> list[Ref]:
+    """The versions back to the common one; none where the walk does not come there."""
+    found = []
     for step in steps:
-        yield step.ref
+        found.append(step.ref)
         if step.ref == common:
-            return
+            return found
+    return []
 
 
 def _was_chosen_over(state: State, ref: Ref, other: End) -> bool:

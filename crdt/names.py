@@ -484,8 +484,9 @@ class View:
         """How many names show a file; all it has where none does, because all show a twin of it."""
         if not any(map(self._is_contested, inode.shown)):
             return len(inode.shown)
-        shown = [place for place in inode.shown if self.entry_at(inode.ino, place).ino == inode.ino]
-        return len({(place.parent, place.name) for place in shown}) or len(inode.shown)
+        entries = ((place.link, self.entry_at(inode.ino, place)) for place in inode.shown)
+        shown = [link for link, entry in entries if (entry.ino, entry.link) == (inode.ino, link)]
+        return len(shown) or len(inode.shown)
 
     def _is_contested(self, place: Shown) -> bool:
         """May something else stand at the name of a link, too?"""

@@ -62,13 +62,20 @@ def wall_of(state: State, ref: Ref) -> int:
 
 def previous(state: State, ref: Ref, *, through_renames: bool = False) -> Ref | None:
     """Return the version before this one on its branch, or on its line."""
+    lineage = lineage_of(state, ref) if through_renames else None
+    if lineage is not None:
+        return lineage
     stored = state.version(ref)
-    if stored is None:
-        inode = state.inode(ref.ino) if through_renames else None
-        return None if inode is None else inode.birth.lineage
-    if through_renames and stored.fact.lineage is not None:
+    return None if stored is None or not stored.fact.parents else stored.fact.parents[0]
+
+
+def lineage_of(state: State, ref: Ref) -> Ref | None:
+    """Return the version of another file that this one goes on from."""
+    stored = state.version(ref)
+    if stored is not None:
         return stored.fact.lineage
-    return stored.fact.parents[0] if stored.fact.parents else None
+    inode = state.inode(ref.ino)
+    return None if inode is None else inode.birth.lineage
 
 
 def branch(state: State, head: Ref) -> Iterator[Step]:
@@ -79,8 +86,10 @@ def branch(state: State, head: Ref) -> Iterator[Step]:
         ref = previous(state, ref)
 
 
-def line(state: State, head: Ref, via: Ref | None) -> Iterator[Step]:
+def line(state: State, head: Ref, via: Ref | None, *, settled_only: bool = False) -> Iterator[Step]:
     """Walk along the branch to where the file came to its name, and on through what it replaced there.
+
+    `settled_only`: not through what it replaced under one of several names, if that lives on.
 
     `via` is the version by which it replaced another.  Where the branch does not contain it (somebody
     settled it away) it stands in for the version that it extends.
@@ -98,7 +107,28 @@ def line(state: State, head: Ref, via: Ref | None) -> Iterator[Step]:
     ref: Ref | None = via
     while ref is not None:
         yield step_of(state, ref)
+        if settled_only and _lives_on(state, ref):
+            return
         ref = previous(state, ref, through_renames=True)
+
+
+def _lives_on(state: State, ref: Ref) -> bool:
+    """Did this version replace one that nobody let go, since its file has other names?"""
+    lineage = lineage_of(state, ref)
+    inode = None if lineage is None else state.inode(lineage.ino)
+    if lineage is None or inode is None:
+        return False
+    return not _settles(state, ref, lineage) and not was_dropped(state, inode, lineage)
+
+
+def _settles(state: State, ref: Ref, other: Ref) -> bool:
+    """Does this version, or one that it extends, settle the other one, or one that came of that?"""
+    for step in branch(state, ref):
+        stored = state.version(step.ref)
+        parents = () if stored is None else stored.fact.parents[1:]
+        if any(is_on_branch(state, other, parent) for parent in parents):
+            return True
+    return False
 
 
 def fork(left: Iterator[Step], right: Iterator[Step]) -> Fork:

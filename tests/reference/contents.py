@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 from crdt.blocks import BLOCK_SIZE
@@ -205,10 +206,26 @@ class Contents:
         mine, theirs = self.content(path[-1]), self.content(other[-1])
         if mine != theirs and self._was_chosen_over(path[-1], {*other, *self.path[other[-1]]}):
             return False
-        if at := parting(other, path):
-            return any(self.content(ref) == mine for ref in other[at - 1 :])
+        if since := self._since(other, parting(other, path)):
+            return any(self.content(ref) == mine for ref in since)
         first = self.first_content(path[-1])
         return mine in (theirs, self.first_content(other[-1])) or first is None
+
+    def _since(self, line: Path, at: int) -> Path:
+        """The versions of a line back to where it parted from another; none where they are strangers.
+
+        What a file replaced under one of several names is not its past, if that was let go by nobody.
+        """
+        since = line[at - 1 :] if at else ()
+        for older, newer in pairwise(since):
+            fact = self.versions[newer].fact
+            if older == fact.lineage and not self._let_go(older, newer):
+                return ()
+        return since
+
+    def _let_go(self, lineage: Ref, by: Ref) -> bool:
+        parents = [parent for ref in self.path[by] for parent in self.versions[ref].fact.parents[1:]]
+        return lineage in self.dropped or any(lineage in self.path[parent] for parent in parents)
 
     def _was_chosen_over(self, ref: Ref, branch: set[Ref]) -> bool:
         """Does it settle a version of that branch which has another content?  What a file replaced where it

@@ -277,3 +277,35 @@ def test_the_removal_of_a_directorys_last_twins_leaves_the_directory():
     a.remove("d/f")
     assert a.shows == {"d": "dir"}
     assert exchange(a, b, c) == {"d": "dir"}
+
+
+def test_a_name_in_each_member_of_a_union_is_one_link():
+    """Both linked the file into their own directory of that name.  The one that does not show was counted."""
+    a, b = shells(0, 0)
+    a.mkdir("d")
+    b.mkdir("d")
+    a.write("f", "text")
+    a.hear(b)
+    b.hear(a)
+    a.link("f", "d/g")
+    b.link("f", "d/g")
+    assert exchange(a, b) == {"d": "dir", "d/g": "text", "f": "text"}
+    assert a.stat("f").nlink == 2
+
+
+def test_what_a_save_replaced_under_one_of_two_names_is_not_its_past():
+    """C saved a file of two names by rename over one of them; its edit before that lives on under the other.
+
+    B removed that name, and had not seen the edit: so it shows.  It counted as the past of what C saved, and
+    was nowhere.
+    """
+    a, b, c = shells(0, 0, 0)
+    a.write("a", "text")
+    a.link("a", "n")
+    exchange(a, b, c)
+    c.write("a", "edit")
+    b.remove("n")
+    a.write("a", "text")
+    c.write("x", "text")
+    c.move("x", "a")
+    assert sorted(exchange(a, b, c).values()) == ["edit", "text"]
