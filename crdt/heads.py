@@ -68,6 +68,10 @@ class Heads:
         moved = [head for head in holder.heads if self._is_claimed(top, head)]
         holder.heads = [head for head in holder.heads if head not in moved]
         claimant.heads += [self._parted(head, top) for head in moved]
+        gone = {head.ref for head in moved}
+        for at, head in enumerate(holder.heads):  # what was shown instead of it is another file's now
+            if head.before is not None and head.before.ref in gone:
+                holder.heads[at] = head._replace(before=None)
         self._claim_settled(claimant, holder, top)
         self._give_back(holder, top, [*moved, *(head for head, _ in claimant.settled)])
         self.state.edit(top.ino).splits.append((top, claimant.ino))
@@ -184,9 +188,19 @@ class Heads:
         else:
             head = self._fork(inode, head, version, here=here)
         inode.heads = [other for other in inode.heads if other is not extended]
+        if here or extended is not None:
+            self._show_instead(inode, version.parents[0], head)
         inode.heads.append(head)
         for parent in version.parents[1:]:
             self._settle(inode, parent, ref, new.hlc)
+
+    def _show_instead(self, inode: Inode, parent: Ref, new: Head) -> None:
+        """Where a head is not here yet and the file shows an older one, on which this one goes on: a program
+        here reads what was written, until the content of that head comes."""
+        for at, head in enumerate(inode.heads):
+            if head.before is not None and head.before.ref == parent:
+                inode.heads[at] = head._replace(before=new.here)
+                self._drop_map(inode, head.before, new)
 
     def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version]) -> None:
         """The same choice was made on another replica: one version, as old as the older of the two."""
@@ -223,7 +237,7 @@ class Heads:
             before = old
             map_id = self._copy_of(inode.ino, old, map_ino, version)
         elif version.inline is not None and before is not None and before.ref not in self.held:
-            self._drop_map(before, keep=old)
+            self._drop_map(inode, before, old._replace(before=None))
             before = None
         map_id, undo = advance(self.state, map_ino, map_id, version)
         self._keep_undo(new.ref, undo)
@@ -430,15 +444,19 @@ class Heads:
         done = [h for h in inode.heads if h.before is not None and self._may_show(h, h.before)]
         for head in done:
             assert head.before is not None
-            self._drop_map(head.before, keep=head)
+            self._drop_map(inode, head.before, head._replace(before=None))
         inode.heads = [head._replace(before=None) if head in done else head for head in inode.heads]
         if all(head.before is None for head in inode.heads):
             self.state.put(hiding_key(ino), None)
         return bool(done)
 
-    def _drop_map(self, head: Head, keep: Head) -> None:
-        if head.map and (head.map, head.map_ino) != (keep.map, keep.map_ino):
-            WritableMap(self.state, head.map_ino, head.map).drop()
+    def _drop_map(self, inode: Inode, before: Head, by: Head) -> None:
+        """Forget the map of what showed before, if neither `by` nor another head has it."""
+        others = [*(head for head in inode.heads if head.ref != by.ref), by]
+        others += [head for head, _ in inode.settled]
+        others += [head.before for head in others if head.before is not None]
+        if before.map and all((other.map, other.map_ino) != (before.map, before.map_ino) for other in others):
+            WritableMap(self.state, before.map_ino, before.map).drop()
 
     def _inode(self, ino: Ino) -> Inode:
         inode = self.state.inode(ino)

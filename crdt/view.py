@@ -107,6 +107,8 @@ class Transaction:
         self.appeared: set[Ino] = set()  # files that show, or are orphans, and did not before
         self.orphaned: set[Ino] = set()  # files that are orphans now, or were before, and not both
         self.dots: set[int] = set()
+        self.beside: set[Ino] = set()  # files of which no fact is, but whose contents have to do with one
+        self.names_beside: set[NameKey] = set()  # where these showed, and do not as before
         self.shared_names = 0
         self.tree_changed = False
 
@@ -273,6 +275,7 @@ class Transaction:
                 self.state.edit(ino).at = place
                 self.directories.add(ino)
             self.tree_changed = True
+        self.beside = self.heads.touched - self.files
         for ino in self.heads.touched:
             self._touch(self._known(ino))
         for ino in sorted(self.files):
@@ -296,6 +299,8 @@ class Transaction:
                 self.names.update((place.parent, place.name) for place in shown)
             self._may_part(inode)
             return
+        if inode.ino in self.beside:
+            self.names_beside.update((place.parent, place.name) for place in inode.shown)
         for _, top in extra:
             self.state.put(b"E" + branch_ino(top).to_bytes(8, "big"), pack(top))
         home = min((place.link for place in shown), default=None)
@@ -462,7 +467,7 @@ class Transaction:
             if MARK in name
             for raw in self.view.raws_of((directory,), name)
         }
-        found = {key for key in self.names | beside if self._is_contested(*key)}
+        found = {key for key in self.names | beside if self._is_contested(*key)} | self.names_beside
         if self.view.shared_names or self.shared_names:
             after = self.view_after()
             for directory, raw in self.names:

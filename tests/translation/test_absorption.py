@@ -152,3 +152,21 @@ def test_what_hides_goes_with_what_it_hides_under():
         (entry,) = exchange(a, b, c).keys() - {"f"}
         a.remove("f")
         assert exchange(a, b, c) == {entry: "other"}
+
+
+def test_a_program_reads_what_it_wrote_until_what_hides_that_is_here():
+    """A wrote the same and went on; C has heard of that, has not its blocks, and shows what was before."""
+    a, _, c = peers = shells(0, 0, 0)
+    a.write("f", "old")
+    exchange(*peers)
+    a.write("f", "same")
+    a.write("f", BIG)
+    c.hear(a, blocks=False)
+    assert c.shows == {"f": "old"}
+    c.write("f", "same")
+    assert c.shows == {"f": "same"}
+    c.open()
+    assert c.shows == {"f": "same"}
+    c.fetch(a)
+    assert c.shows == {"f": BIG}
+    assert exchange(*peers) == {"f": BIG}

@@ -171,3 +171,23 @@ def test_a_removed_directory_keeps_its_conflict_name_when_the_last_thing_in_it_g
     assert exchange(a, b) == {entry: "dir", entry + "/f": ""}
     a.remove(entry + "/f")
     assert exchange(a, b) == {entry: "dir"}
+
+
+def test_a_choice_takes_no_name_elsewhere_away():
+    """f shows for a choice that B, who removed f, had not seen.  B removes a link of the file chosen from.
+
+    With that the choice is one among nothing but removed contents, and f was gone as well.
+    """
+    b, c, d = peers = shells(0, 0, 0)
+    c.write("f", "from C")
+    d.write("f", "from D")
+    (entry,) = exchange(*peers).keys() - {"f"}
+    c.link(entry, "g")
+    b.remove("f")
+    b.write(entry, "from B")
+    d.remove(entry)
+    b.hear(c, d)
+    before = b.shows
+    b.remove("g")
+    assert b.shows == {path: text for path, text in before.items() if path != "g"}
+    exchange(*peers)
