@@ -19,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from crdt.absorption import shown_heads
@@ -26,7 +29,7 @@ from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.claims import Claim, shown_claims
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
 from crdt.rights import SET_ID, permission_bits
-from crdt.rows import Head, Inode, Item, Shown, decode_pinned
+from crdt.rows import Head, Inode, Item, Names, Shown, decode_pinned
 from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end, remember
 from crdt.versions import (
     is_on_branch,
@@ -422,7 +425,10 @@ class View:
     def _rows(
         self, members: tuple[Ino, ...], start: int
     ) -> Iterator[tuple[int, list[tuple[bytes, tuple[Ino, Item] | None]]]]:
-        """Yield by hash the raw names, each with its link where that is all there is."""
+        """Yield by hash the raw names, each with its link where that is all there is.
+
+        Rows are read as they are wanted: a listing comes in parts, and each begins in the middle.
+        """
         if len(members) == 1:
             for name_hash, names in self.state.names_from(members[0], start):
                 yield (
@@ -433,10 +439,19 @@ class View:
                     ],
                 )
             return
-        hashes = {h for member in members for h, _ in self.state.names_from(member, start)}
-        for name_hash in sorted(hashes):
-            raws = {raw for member in members for raw in self.state.names(member, name_hash)}
-            yield name_hash, [(raw, None) for raw in sorted(raws)]
+        by_hash = itemgetter(0)
+        merged = merge(*(self._rows_of(member, start) for member in members), key=by_hash)
+        for name_hash, rows in groupby(merged, by_hash):
+            found: dict[bytes, list[tuple[Ino, Item]]] = {}
+            for _, member, names in rows:
+                for raw, items in names.items():
+                    found.setdefault(raw, []).extend((member, item) for item in items)
+            alone = {raw: one for raw, (one, *more) in found.items() if not more and not one[1].branches}
+            yield name_hash, [(raw, alone.get(raw)) for raw in sorted(found)]
+
+    def _rows_of(self, member: Ino, start: int) -> Iterator[tuple[int, Ino, Names]]:
+        for name_hash, names in self.state.names_from(member, start):
+            yield name_hash, member, names
 
     # -- twins -------------------------------------------------------------------------------------
 

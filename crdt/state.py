@@ -155,24 +155,18 @@ class State:
         return found
 
     def names(self, directory: Ino, name_hash: int) -> Names:
+        found = self._new_names.get((directory, name_hash))
+        return self.committed_names(directory, name_hash) if found is None else found
+
+    def committed_names(self, directory: Ino, name_hash: int) -> Names:
+        """As `names`, before the commit that is being made."""
         key = directory, name_hash
-        found = self._new_names.get(key)
-        if found is None:
-            found = self._names.get(key)
+        found = self._names.get(key)
         if found is None:
             row = names_key(directory, name_hash)
             data = self.store.get(row)
             found = {} if data is None else _decoded(row, data, decode_names)
             remember(self._names, key, found)
-        return found
-
-    def committed_names(self, directory: Ino, name_hash: int) -> Names:
-        """As `names`, before the commit that is being made."""
-        found = self._names.get((directory, name_hash))
-        if found is None:
-            row = names_key(directory, name_hash)
-            data = self.store.get(row)
-            found = {} if data is None else _decoded(row, data, decode_names)
         return found
 
     def counts(self, directory: Ino) -> Counts:
