@@ -8,15 +8,19 @@ import select
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.proxy import CountingProxy
-from benchmarks.scratch import BenchmarkError, Scratch
+from benchmarks.scratch import BenchmarkError, Scratch, wait_until
 from benchmarks.systems import START_TIMEOUT_S, UMOUNT_TIMEOUT_S
 from benchmarks.visibility import WATCH_TIMEOUT_S
 
 SYNC_TIMEOUT_S = 300
 ANSWER_TIMEOUT_S = WATCH_TIMEOUT_S + 60
+QUIET_S = 1.0
+QUIET_TIMEOUT_S = 20.0
 
 
 class Client:
@@ -67,17 +71,24 @@ class Pair:
         self.place = place
         self.counted = counted
         self.proxies: list[CountingProxy] = []
+        self.options: dict[str, list[str]] = {}
 
     def start(self) -> None:
-        a, b = self.listening(), self.listening()
         for name in "ab":
             self.mount_of(name).mkdir(parents=True)
+            self.options[name] = self.listening()
         self.elmer("init", str(self.store_of("a")), "--name", "a")
-        self.elmer("mount", str(self.store_of("a")), str(self.mount_of("a")), *a)
+        self.mount("a")
         ticket = json.loads(self.elmer("invite", str(self.mount_of("a")), "--json"))["ticket"]
-        self.elmer("join", str(self.store_of("b")), ticket, "--name", "b", *b)
-        self.elmer("mount", str(self.store_of("b")), str(self.mount_of("b")), *b)
+        self.elmer("join", str(self.store_of("b")), ticket, "--name", "b", *self.options["b"])
+        self.mount("b")
         self.sync()
+
+    def mount(self, name: str) -> None:
+        self.elmer("mount", str(self.store_of(name)), str(self.mount_of(name)), *self.options[name])
+
+    def unmount(self, name: str) -> None:
+        self.elmer("umount", str(self.mount_of(name)), timeout_s=UMOUNT_TIMEOUT_S)
 
     def listening(self) -> list[str]:
         """The options that say where a replica listens and is reached."""
@@ -93,8 +104,32 @@ class Pair:
     def bytes_on_the_wire(self) -> int:
         return sum(proxy.bytes_in_all() for proxy in self.proxies)
 
-    def connections_round_the_proxies(self) -> int:
-        return sum(proxy.connections_round_it() for proxy in self.proxies)
+    def bytes_of(self, work: Callable[[], object]) -> int:
+        """What passed the proxies for `work`, from quiet to quiet.
+
+        Raises BenchmarkError where the replicas have another way to each other.
+        """
+        before = self.quiet_count()
+        work()
+        self.sync()
+        after = self.quiet_count()
+        if count := sum(proxy.connections_round_it() for proxy in self.proxies):
+            raise BenchmarkError(f"{count} connections go round the proxies: not all is counted")
+        return after - before
+
+    def quiet_count(self) -> int:
+        """The count once it stands still for QUIET_S, or as it is after QUIET_TIMEOUT_S."""
+        count = self.bytes_on_the_wire()
+        since_s = time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal count, since_s
+            if self.bytes_on_the_wire() != count:
+                count, since_s = self.bytes_on_the_wire(), time.monotonic()
+            return time.monotonic() - since_s > QUIET_S
+
+        wait_until(quiet, QUIET_TIMEOUT_S)
+        return self.bytes_on_the_wire()
 
     def sync(self) -> None:
         for name in "ab":
@@ -108,7 +143,7 @@ class Pair:
 
     def stop(self) -> None:
         for name in "ba":
-            self.elmer("umount", str(self.mount_of(name)), timeout_s=UMOUNT_TIMEOUT_S)
+            self.unmount(name)
         self.stop_proxies()
 
     def stop_proxies(self) -> None:

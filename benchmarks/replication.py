@@ -23,11 +23,9 @@ from pathlib import Path
 from benchmarks.loads import BLOCK, MIB
 from benchmarks.replicas import Client, Pair
 from benchmarks.report import machine, number, percentile, table, warn_if_busy
-from benchmarks.scratch import BenchmarkError, Scratch, scratch, wait_until
+from benchmarks.scratch import BenchmarkError, Scratch, scratch
 
 IDLE_S = 5.0
-QUIET_S = 1.0
-QUIET_TIMEOUT_S = 20.0
 
 Figures = dict[str, tuple[float, str]]  # what -> (value, unit)
 
@@ -119,34 +117,10 @@ class Replication:
             f"{what}: close to all read": (seen["readable_s"] - written["closed_s"], "s"),
         }
 
-    def bytes_of(self, work: Callable[[], object]) -> int:
-        """What passed the proxies for `work`, from quiet to quiet."""
-        before = self._quiet_count()
-        work()
-        self.pair.sync()
-        after = self._quiet_count()
-        if count := self.pair.connections_round_the_proxies():
-            raise BenchmarkError(f"{count} connections go round the proxies: not all is counted")
-        return after - before
-
     def idle_bytes(self) -> float:
-        before = self._quiet_count()
+        before = self.pair.quiet_count()
         time.sleep(IDLE_S)
         return (self.pair.bytes_on_the_wire() - before) / IDLE_S
-
-    def _quiet_count(self) -> int:
-        """The count once it stands still for QUIET_S, or as it is after QUIET_TIMEOUT_S."""
-        count = self.pair.bytes_on_the_wire()
-        since_s = time.monotonic()
-
-        def quiet() -> bool:
-            nonlocal count, since_s
-            if self.pair.bytes_on_the_wire() != count:
-                count, since_s = self.pair.bytes_on_the_wire(), time.monotonic()
-            return time.monotonic() - since_s > QUIET_S
-
-        wait_until(quiet, QUIET_TIMEOUT_S)
-        return self.pair.bytes_on_the_wire()
 
 
 class Results:
@@ -196,12 +170,12 @@ def measure_bytes(run: Scratch, arguments: argparse.Namespace, results: Results)
         pair.start()
         replication = Replication(run, pair, arguments.poll_us)
         idle = replication.idle_bytes()
-        many = replication.bytes_of(lambda: replication.many(files))
+        many = pair.bytes_of(lambda: replication.many(files))
         if many < files * BLOCK:
             raise BenchmarkError(
                 f"{files} files of random bytes passed the proxies as {many} bytes: they have another way"
             )
-        renamed = replication.bytes_of(lambda: replication.renamed(files))
+        renamed = pair.bytes_of(lambda: replication.renamed(files))
         replication.end()
         pair.stop()
         return {

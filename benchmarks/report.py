@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -36,6 +38,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ("-" * width) if column == 0 else ("-" * (width - 1) + ":") for column, width in enumerate(widths)
     ]
     return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What was measured once a round, and what the design asks for, in words."""
+
+    what: str
+    values: Sequence[float]
+    unit: str
+    budget: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

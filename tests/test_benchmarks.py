@@ -181,6 +181,27 @@ def test_replication_is_measured_from_end_to_end(place, one_directory):
     assert done.returncode == 1
 
 
+def test_merges_of_moves_and_unions_are_measured(place):
+    done = run("merge", "--quick", "--only", "moves,union", "--json", "--dir", place)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["problems"] == []
+    assert len(said["figures"]) == 15
+    assert all(figure["median"] > 0 for figure in said["figures"])
+
+
+@pytest.mark.mount
+@needs_fuse
+def test_merges_of_files_are_measured_from_end_to_end(place):
+    done = run("merge", "--quick", "--only", "files", "--files", 20, "--json", "--dir", place)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["problems"] == []
+    figures = {figure["what"]: figure["median"] for figure in said["figures"]}
+    assert len(figures) == 16
+    assert figures["rename of a directory with 20 files: facts"] == 1
+
+
 @pytest.mark.mount
 @needs_fuse
 def test_hotspots_show_the_requests_of_a_load(place):
