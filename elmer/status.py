@@ -42,7 +42,7 @@ def replica_status(listing: Listing) -> dict[str, Any]:
         "volume": replica.volume.volume_id.hex(),
         "facts": replica.facts_count(),
         "conflicts": listing.conflict_count(),
-        "records": len(listing.records()),
+        "records": listing.record_count(),
         # Stamps follow the fastest clock among the replicas; behind it this clock is slow.
         "clock": {"ahead_ms": max(0, ahead_ms)},
         "members": [

@@ -132,3 +132,6 @@ class Listing(Paths):
     def records(self) -> list[Record]:
         """Return what was overruled, by path."""
         return Records(self.replica).records()
+
+    def record_count(self) -> int:
+        return len(Records(self.replica).acknowledgements())
