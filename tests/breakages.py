@@ -7,6 +7,8 @@ from typing import NamedTuple
 STORIES = "tests/translation/test_stories.py"
 ROWS = "tests/translation/test_rows.py"
 MERGE = "tests/translation/test_merge.py"
+ABSORPTION = "tests/translation/test_absorption.py"
+TWINS = "tests/translation/test_twins.py"
 FOUND = "tests/translation/test_found.py"
 LINEAGE = "tests/translation/test_lineage.py"
 RECORDS = "tests/translation/test_records.py"
@@ -238,9 +240,25 @@ BREAKAGES = [
     Breakage(
         "contents are compared with what shows, not with what the other branch has had",
         "crdt/absorption.py",
-        "return any(digest_at(state, ref) == mine for ref in _since(line(state, *other), common))",
+        "return any(digest_at(state, ref) == mine for ref in since)",
         "return mine == theirs",
         (f"{STORIES}::test_superseded_versions_still_tell_what_a_branch_contained",),
+    ),
+    Breakage(
+        "a choice hides where the other branch has had what was chosen",
+        "crdt/absorption.py",
+        "    if mine != theirs and _was_chosen_over(",
+        "    if mine is theirs and _was_chosen_over(",
+        (
+            f"{ABSORPTION}::test_a_content_that_was_chosen_over_a_branch_is_news_though_that_branch_has_had_it",
+        ),
+    ),
+    Breakage(
+        "a branch is compared with any other, not with the one it forked from last",
+        "crdt/absorption.py",
+        "        if stamp == nearest and hides(",
+        "        if hides(",
+        (f"{ABSORPTION}::test_of_three_the_nearest_fork_counts",),
     ),
     Breakage(
         "a file that is made where one was removed has no past",
@@ -311,6 +329,13 @@ BREAKAGES = [
         "return placed.fact.rank or placed.stamp",
         "return None",
         (f"{STORIES}::test_saving_by_rename_takes_no_name_from_another_file",),
+    ),
+    Breakage(
+        "of twins only the one that shows is changed",
+        "translation/twins.py",
+        "        if self.view.twins(inode.ino) == {inode.ino}:",
+        "        if inode.ino in self.view.twins(inode.ino):",
+        (f"{TWINS}::test_a_twin_with_another_name_keeps_it_when_they_part",),
     ),
     Breakage(
         "of twins the one with the best claim shows, not the oldest",

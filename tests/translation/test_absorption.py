@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.shell import Shell, exchange, shells
+from tests.shell import Shell, entry_of, exchange, shells
 
 BIG = "0123456789abcdef" * 4096  # two blocks
 
@@ -87,6 +87,24 @@ def test_of_three_the_nearest_fork_counts():
     c.write("f", "t")
     c.write("f", "u")
     assert sorted(exchange(a, b, c).values()) == ["s", "t", "u"]
+
+
+def test_a_content_that_was_chosen_over_a_branch_is_news_though_that_branch_has_had_it():
+    """A settles the conflict of B's w and C's t for w.  C, who has not heard, goes on from t to w and to z.
+
+    C has had w, so B's w alone would hide under z; but A wanted w and not what came of t.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "old")
+    exchange(*peers)
+    c.write("f", "t")
+    b.write("f", "w")
+    a.hear(b, c)
+    a.remove(entry_of(a.shows, "f", "C"))
+    for text in "wz":
+        c.write("f", text)
+    shown = exchange(*peers)
+    assert shown == {"f": "w", entry_of(shown, "f", "C"): "z"}
 
 
 def test_branches_that_hide_each_other_in_a_circle_show_one():
