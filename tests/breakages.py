@@ -319,7 +319,7 @@ BREAKAGES = [
     Breakage(
         "what is saved by rename has no past",
         "translation/namespace.py",
-        "            lineage = self.seen_of(replaced)\n",
+        "            lineage = seen\n",
         "            lineage = None\n",
         (f"{STORIES}::test_a_conflict_entry_names_who_made_it",),
     ),

@@ -141,6 +141,8 @@ class Intents:
         if held is not None:
             return held
         owner, ref = self.inode(entry.owner), self.head_of(entry)
+        if len(owner.heads) == 1 and owner.heads[0].ref == ref:
+            return owner.heads[0].here.ref
         beside = (head for head, _ in self.content_branches(owner))
         return next((head.here.ref for head in (*beside, *owner.heads) if head.ref == ref), ref)
 

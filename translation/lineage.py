@@ -15,6 +15,7 @@ forgotten, the new file is a stranger to the one that was removed.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -37,13 +38,13 @@ class Recent(Generic[K, V]):
     """What was noted of late, the newest `KNOWN_MAX` of it."""
 
     def __init__(self) -> None:
-        self.noted: dict[K, tuple[int, V]] = {}
+        self.noted: OrderedDict[K, tuple[int, V]] = OrderedDict()
 
     def note(self, key: K, value: V, now_ns: int) -> None:
         self.noted.pop(key, None)
         self.noted[key] = now_ns, value
         if len(self.noted) > KNOWN_MAX:
-            del self.noted[next(iter(self.noted))]
+            self.noted.popitem(last=False)
 
     def find(self, key: K, now_ns: int) -> V | None:
         at_ns, value = self.noted.get(key, (now_ns, None))
@@ -80,24 +81,27 @@ class Lineage(Intents):
 
     def standing(self, entry: Entry) -> Gone | None:
         """A regular file as it stands at its name; None for all else, and for conflict entries."""
-        if entry.link is None or entry.is_conflict or not self.inode(entry.ino).is_regular:
+        if entry.link is None or entry.is_conflict:
             return None
-        via = self.inode(entry.ino).links[entry.link].where().fact.via
-        seen, rank = self.seen_of(entry), self.rank_of(entry)
+        inode = self.inode(entry.ino)
+        if not inode.is_regular:
+            return None
+        seen, via = self.seen_of(entry), inode.links[entry.link].where().fact.via
+        rank = self.rank_of(entry, seen)
         return Gone(entry.parent, entry.name, entry.ino, entry.link, seen, rank, via)
 
     def standing_first(self, inode: Inode) -> Gone | None:
         """A file as it stands at the oldest of its names."""
         place = inode.shown[0]
-        entries = self.view.group(self.view.members(place.parent), place.name)
-        return next((self.standing(entry) for entry in entries if entry.link == place.link), None)
+        entry = self.view.entry_at(inode.ino, place)
+        return self.standing(entry) if entry.link == place.link else None
 
-    def rank_of(self, entry: Entry) -> Stamp | None:
+    def rank_of(self, entry: Entry, seen: Ref) -> Stamp | None:
         """The rank that what replaces this entry inherits; None where another would keep the name.
 
         That is beside a conflict entry the file, and beside what a session holds the branch that leads.
         """
-        if entry.is_conflict or self.seen_of(entry) != self.head_of(entry):
+        if entry.is_conflict or seen != self.head_of(entry):
             return None
         if entry.twins:
             return entry.rank

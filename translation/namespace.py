@@ -332,13 +332,14 @@ class Namespace(Lineage, Twins):
         lineage = None
         old = self.inode(replaced.owner)
         both_regular = old.is_regular and self.inode(entry.owner).is_regular
-        rank = self.rank_of(replaced)
+        seen = self.seen_of(replaced)
+        rank = self.rank_of(replaced, seen)
         goes = replaced.top is not None or not self.has_other_names(replaced)
         twins, of_twins = self.remove_twins(replaced, dropping=not both_regular)
         facts += twins
         settled += of_twins
         if both_regular:
-            lineage = self.seen_of(replaced)
+            lineage = seen
             settled += self.meant_by(replaced) if goes else []
         if replaced.top is not None and not both_regular:
             facts += self._settle_branch(moment, replaced)
