@@ -72,6 +72,7 @@ class Heads:
         for at, head in enumerate(holder.heads):  # what was shown instead of it is another file's now
             if head.before is not None and head.before.ref in gone:
                 holder.heads[at] = head._replace(before=None)
+        self._move_waiting(holder.ino, claimant.ino, {(Ino(h.map_ino), h.map) for h in moved if h.map})
         self._claim_settled(claimant, holder, top)
         self._give_back(holder, top, [*moved, *(head for head, _ in claimant.settled)])
         self.state.edit(top.ino).splits.append((top, claimant.ino))
@@ -399,6 +400,30 @@ class Heads:
         rows = self.state.scan(prefix, prefix_end(prefix))
         return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
 
+    def _move_waiting(self, holder: Ino, claimant: Ino, maps: set[tuple[Ino, int]]) -> None:
+        """These block maps are another file's now, and so is what they wait for."""
+        doubtful = self.doubtful.get(holder, {})
+        for map_ino, map_id in maps & doubtful.keys():
+            self._doubt(claimant, map_ino, map_id, doubtful.pop((map_ino, map_id)))
+        for block_hash, places in self._waiting(holder) if maps else ():
+            moved = [place for place in places if (place.map_ino, place.map) in maps]
+            left = [place for place in places if place not in moved]
+            if moved:
+                self._wait(claimant, block_hash, moved)
+                self.state.put(waiting_key(holder, block_hash), pack(left) if left else None)
+                if not left:
+                    self.state.put(wanted_key(block_hash, holder), None)
+
+    def _wait(self, ino: Ino, block_hash: bytes, places: Iterable[Place]) -> None:
+        key = waiting_key(ino, block_hash)
+        row = self.state.get(key)
+        known = [] if row is None else list(cast(Row, unpack(row)))
+        new = [place for place in places if place not in known]
+        if new:
+            self.state.put(key, pack([*known, *new]))
+        self.state.put(wanted_key(block_hash, ino), b"")
+        self.state.waits = True
+
     def _is_at(self, place: Place, block_hash: bytes) -> bool:
         return BlockMap(self.state, place.map_ino, place.map).hash_at(place.block) == block_hash
 
@@ -408,14 +433,7 @@ class Heads:
                 continue
             if self.state.get(block_key(block_hash)) is not None:
                 continue
-            key = waiting_key(ino, block_hash)
-            row = self.state.get(key)
-            place = (blocks.ino, blocks.map_id, index)
-            places = [] if row is None else list(cast(Row, unpack(row)))
-            if place not in places:
-                self.state.put(key, pack([*places, place]))
-            self.state.put(wanted_key(block_hash, ino), b"")
-            self.state.waits = True
+            self._wait(ino, block_hash, [Place(Ino(blocks.ino), blocks.map_id, index)])
 
     def _may_show(self, head: Head, before: Head) -> bool:
         stored = self.state.version(head.ref)

@@ -1,0 +1,62 @@
+"""Contents that were lost, or waited for without end, each with the shortest history that shows it."""
+
+from __future__ import annotations
+
+from crdt.facts import Ino
+from tests.shell import exchange, shells
+
+
+def test_what_a_save_left_to_another_name_of_the_file_is_not_lost_with_that_name():
+    """B links f and saves over the link, so f keeps what it holds; A removes f, having seen nothing of that.
+
+    C's truncation of the empty f, which nobody saw, brings f back at the name that was removed last: the
+    link's, where what B saved had hidden it, since that had replaced the same content there.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    c.fs.setattr(Ino(c.stat("f").ino), size=0)
+    a.write("f", "from A")
+    a.remove("f")
+    b.write("f", "kept")
+    b.link("f", "linked")
+    b.write("linked~", "saved")
+    b.move("linked~", "linked")
+    assert b.shows == {"f": "kept", "linked": "saved"}
+    assert sorted(exchange(*peers).values()) == ["kept", "saved"]
+
+
+def test_what_a_save_left_to_another_name_is_shown_where_that_name_comes_to_stand_beside_it():
+    """As before, with a rename of f to the other name in place of the removal."""
+    a, b = peers = shells(0, 0)
+    a.create("f")
+    exchange(*peers)
+    b.write("f", "kept")
+    b.link("f", "linked")
+    b.write("linked~", "saved")
+    b.move("linked~", "linked")
+    a.move("f", "linked")
+    assert sorted(exchange(*peers).values()) == ["kept", "saved"]
+
+
+def test_what_a_branch_waits_for_is_forgotten_where_it_was_replaced_in_a_file_of_its_own():
+    """C hears of A's large entry without its blocks, then that the entry is a file, then that it is small.
+
+    The entry's file took over its blocks, but who waited for them was the old one, for ever.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", "A" * 40_000)
+    b.write("f", "B")
+    a.hear(b)
+    c.hear(b)
+    c.hear(a, blocks=False)
+    (entry,) = a.shows.keys() - {"f"}
+    a.move(entry, "mine")
+    c.hear(a, blocks=False)
+    assert len(c.replica.wanted(9)) == 2
+    a.write("mine", "small")
+    c.hear(a, blocks=False)
+    assert c.replica.wanted(9) == []
+    assert exchange(*peers) == {"f": "B", "mine": "small"}
