@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable
 
 from crdt.blocks import INLINE_MAX
-from crdt.facts import Caller, Ino
+from crdt.facts import DERIVED, Caller, Ino, Ref
 from translation.branch import Base, BlocksMissing, Shown, VersionFields, read_branch
 from translation.draft import drafts, head_key, head_row, nameless_key, part_key, part_row, rows_of
 from translation.gathered import NOTHING, SLICE_BYTES, Gathered, Slice
@@ -60,6 +60,7 @@ class Content:
         self.sessions: dict[Ino, Gathered] = {}
         self.weight = 0  # bytes in memory, of all sessions
         self.uncovered: set[Ino] = set()
+        self.entries: set[Ino] = set()  # those in `sessions` that are, or were, conflict entries
 
     # Descriptors.
 
@@ -147,6 +148,8 @@ class Content:
 
     def _change(self, session: Gathered, change: Callable[[], None]) -> None:
         """Make room, so that an error of the disk comes before any change; then change."""
+        if not session.changed:
+            self._take_turn(session)
         if session.weight >= DRAFT_BYTES:
             self._free_memory(session)
         while self.weight >= MEMORY_BYTES:
@@ -162,7 +165,25 @@ class Content:
         session = self.sessions.get(ino)
         if session is None:
             session = self.sessions[ino] = Gathered(ino, self.base.shown(ino))
+            if ino & DERIVED:
+                self.entries.add(ino)
         return session
+
+    def _take_turn(self, session: Gathered) -> None:
+        """Of two names of one branch one is written to at a time: what was written through the other
+        becomes a version first, and this one goes on from it.
+
+        A branch has two names where a merge made another one lead: the file, which an open descriptor
+        keeps on its branch, and the conflict entry that the branch shows as.
+        """
+        if not self.entries or session.detached:
+            return
+        for other in list(self.sessions.values()):
+            if other.changed and other is not session and self._share_branch(other, session.base.head):
+                self.flush(other.ino)
+
+    def _share_branch(self, session: Gathered, head: Ref) -> bool:
+        return session.base.head == head and not session.detached
 
     # Versions and drafts.
 
@@ -206,7 +227,7 @@ class Content:
 
     def _commit(self, session: Gathered) -> None:
         session.refresh(self.base)
-        before = session.weight
+        before, head = session.weight, session.base.head
         try:
             session.complete(self.base)
             rows: dict[bytes, bytes | None] = {}
@@ -221,6 +242,10 @@ class Content:
             session.rebase(self.base.commit_version(session.base, fields, rows))
         finally:
             self.weight += session.weight - before
+        for other in self.sessions.values() if self.entries else ():
+            if not other.changed and self._share_branch(other, head):
+                other.rebase(session.base)
+                self.uncovered.add(other.ino)  # the kernel has what it was
 
     def _draft(self, session: Gathered) -> None:
         """Write out what is in memory.  What is small stays there too: it is the next version."""
@@ -361,12 +386,14 @@ class Content:
         opened = self.opens.get(session.ino)
         if session.changed or session.detached or (opened is not None and opened.holding):
             return
+        self.entries.discard(session.ino)
         if self.sessions.pop(session.ino, None) is not None and session.overtaken:
             self.uncovered.add(session.ino)
 
     def _drop(self, session: Gathered) -> None:
         """Forget all that was gathered.  The next start sweeps rows that a failing disk keeps."""
         del self.sessions[session.ino]
+        self.entries.discard(session.ino)
         self.uncovered.add(session.ino)
         self.weight -= session.weight
         rows = [nameless_key(session.ino, index) for index in session.nameless]

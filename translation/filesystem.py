@@ -367,6 +367,8 @@ class FileSystem:
         written = self.content.write(handle.ino, offset, data, bool(handle.flags & os.O_APPEND))
         self.attributes.written(handle.ino)
         self.content.sign(handle.ino, handle.caller)
+        if self.content.uncovered:
+            self._show_uncovered()
         return written
 
     def flush(self, fh: int) -> None:

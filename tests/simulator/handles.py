@@ -40,6 +40,13 @@ class Handles:
     def of(self, ino: int) -> Iterator[Handle]:
         return (handle for handle in self.opened if handle.ino == ino)
 
+    def on_branch_of(self, ino: Ino) -> list[Handle]:
+        """Those of a file, and of another that goes on from the same version: two names of one branch."""
+        held = self.programs.fs.content.held
+        mine = held(ino) or self.programs.fs.base.shown(ino)
+        bases = [(handle, held(handle.ino)) for handle in self.opened]
+        return [h for h, base in bases if h.ino == ino or (base is not None and base.head == mine.head)]
+
     def open(self, known: Attributes, *, appends: bool) -> None:
         flags, caller = os.O_RDWR | (os.O_APPEND if appends else 0), CALLERS[len(self.opened) % 2]
         fh = self.programs.fs.open(known.ino, flags, caller)
@@ -64,7 +71,7 @@ class Handles:
 
     def expect_anything(self, ino: int) -> None:
         """A program here writes to this file: other descriptors of it see that at once."""
-        for handle in self.of(ino):
+        for handle in self.on_branch_of(Ino(ino)):
             handle.expected = None
 
     def mark_unlinked(self, ino: int) -> None:

@@ -133,6 +133,7 @@ class Programs:
             before, old = self.commits(), self.read_all(known)
             self.handles.expect_anything(known.ino)
             fh = self.open_to_write(known, how, CALLERS[salt % 2])
+        is_open = any(self.handles.on_branch_of(Ino(known.ino)))
         new = changed(old, how, data, salt)
         try:
             self.put_bytes(fh, known, old, new, how, data)
@@ -144,7 +145,7 @@ class Programs:
         self.note_written(tokens(new) - kept)
         now = self.stat_or_none(parent, name)
         # Another descriptor may have brought an older branch along: then the two compete.
-        if now is not None and now.ino == known.ino and not any(self.handles.of(known.ino)):
+        if now is not None and now.ino == known.ino and not is_open:
             require(content(self.fs, now) == new, "POSIX", f"{path} does not show what was written")
 
     def open_to_write(self, known: Attributes, how: str, caller: Caller) -> int:
