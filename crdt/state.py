@@ -97,6 +97,7 @@ class State:
         self._new_counts: dict[Ino, Counts] = {}
         self._new_versions: dict[Ref, StoredVersion] = {}
         self._raw: dict[bytes, bytes | None] = {}
+        self._past: State | None = None
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
         self.commit_count = 0
@@ -106,10 +107,11 @@ class State:
 
         The caches are one: what they hold is committed.
         """
-        other = State(self.store)
-        other._inodes, other._names = self._inodes, self._names
-        other._counts, other._versions = self._counts, self._versions
-        return other
+        if self._past is None:
+            past = self._past = State(self.store)
+            past._inodes, past._names = self._inodes, self._names
+            past._counts, past._versions = self._counts, self._versions
+        return self._past
 
     # -- reading -----------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from crdt.absorption import shown_heads
 from crdt.causality import covers
 from crdt.codec import pack, unpack
+from crdt.contest import NameKey, contested, is_contested, mark_of
 from crdt.facts import (
     DERIVED,
     ROOT,
@@ -46,7 +47,7 @@ from crdt.facts import (
 )
 from crdt.heads import Heads
 from crdt.moves import Replay, log_key
-from crdt.names import MARK, View, branch_ino, branches, names_row_key
+from crdt.names import View, branch_ino, branches, names_row_key
 from crdt.plausible import check
 from crdt.records import acknowledged_key, record_key, records_of
 from crdt.rows import (
@@ -54,7 +55,6 @@ from crdt.rows import (
     Head,
     Inode,
     Item,
-    Names,
     Shown,
     Stamped,
     decode_pinned,
@@ -65,8 +65,6 @@ from crdt.rows import (
 from crdt.state import State, hash_of_name, inode_key, member_key, pinned_key, version_key, xattr_key
 from crdt.versions import first_version
 from crdt.visible import orphan_key, visible
-
-NameKey = tuple[Ino, bytes]  # a directory and a name before conflicts
 
 
 @dataclass(slots=True)
@@ -107,10 +105,10 @@ class Transaction:
         self.appeared: set[Ino] = set()  # files that show, or are orphans, and did not before
         self.orphaned: set[Ino] = set()  # files that are orphans now, or were before, and not both
         self.dots: set[int] = set()
-        self.beside: set[Ino] = set()  # files of which no fact is, but whose contents have to do with one
-        self.names_beside: set[NameKey] = set()  # where these showed, and do not as before
         self.shared_names = 0
         self.tree_changed = False
+        self._before: View | None = None
+        self._contested: set[NameKey] | None = None
 
     # -- facts into rows -----------------------------------------------------------------------------
 
@@ -241,7 +239,7 @@ class Transaction:
         inode.set_register(new)  # type: ignore[arg-type]
         self.attributes.add(fact.ino)
         if fact.field in (Field.UID, Field.GID) and not inode.is_directory:
-            self._may_part(inode)
+            self.files.add(fact.ino)  # it may be no twin any more of what stands at its name
         return inode_key(fact.ino)
 
     def _set_xattr(self, new: Stamped[Fact], fact: Xattr) -> bytes:
@@ -275,12 +273,12 @@ class Transaction:
                 self.state.edit(ino).at = place
                 self.directories.add(ino)
             self.tree_changed = True
-        self.beside = self.heads.touched - self.files
         for ino in self.heads.touched:
             self._touch(self._known(ino))
         for ino in sorted(self.files):
             self._show_file(self._known(ino))
         self._show_directories()
+        self._note_contests()
         self._note_records()
         self.heads.want_blocks(self.appeared)
 
@@ -295,12 +293,7 @@ class Transaction:
         self._note_orphan(inode, now=is_orphan)
         extra = branches(self.state, inode) if len(inode.heads) > 1 and (shown or is_orphan) else []
         if shown == inode.shown and len(extra) == inode.branches == 0:
-            if inode.ino in self.placed:  # anew at the same name: its claim is another one
-                self.names.update((place.parent, place.name) for place in shown)
-            self._may_part(inode)
             return
-        if inode.ino in self.beside:
-            self.names_beside.update((place.parent, place.name) for place in inode.shown)
         for _, top in extra:
             self.state.put(b"E" + branch_ino(top).to_bytes(8, "big"), pack(top))
         home = min((place.link for place in shown), default=None)
@@ -335,12 +328,6 @@ class Transaction:
         if now and not inode.shown:
             self.appeared.add(inode.ino)
 
-    def _may_part(self, inode: Inode) -> None:
-        """Another content or owner of a file, and it is no twin any more of what stands at its name."""
-        for place in inode.shown:
-            if self.view.shared_names or self.shared_names or self._is_contested(place.parent, place.name):
-                self.names.add((place.parent, place.name))
-
     def _show_directories(self) -> None:
         """Show each directory that is live or has something visible inside; one may bring others along."""
         todo = set(self.directories)
@@ -364,6 +351,15 @@ class Transaction:
                 self._set_item(new, None, Item(LinkId(ino), ino, Kind.DIRECTORY))
             self.state.edit(ino).shown = shown
             todo |= {s.parent for s in (*was, *shown) if s.parent != ROOT}
+
+    def _note_contests(self) -> None:
+        """A file may show at the same names, but by another placement, branch or owner: then its claim is
+        another one, and so is what it is a twin of."""
+        view = self.view_after()
+        for ino in self.files:
+            for place in self._known(ino).shown:
+                if ino in self.placed or is_contested(view, place.parent, place.name):
+                    self.names.add((place.parent, place.name))
 
     def _note_records(self) -> None:
         """Note which of the inodes that were touched have records of what was overruled."""
@@ -440,8 +436,8 @@ class Transaction:
     def changes(self) -> Changes:
         """Return what the kernel does not know yet."""
         changes = Changes()
-        contested = self.contested()
-        if self.here and not contested and not self.view.shared_names and not self.shared_names:
+        names = self.contested()
+        if self.here and not names and not self.view.shared_names and not self.shared_names:
             # An edit brought a removed name back, or an orphan got another mode: no reply said so.
             for ino in self.appeared | self.orphaned:
                 for place in self._known(ino).shown:
@@ -449,43 +445,35 @@ class Transaction:
                     changes.inode(place.parent)
                 changes.inode(ino)
             return changes
-        before = View(self.state.committed(), self.view.name_of)
-        before.shared_names = self.view.shared_names
-        after = self.view_after()
-        for key in self.names:
-            self._add_names(changes, key, (before, after), contested=key in contested)
+        before, after = self.view_before(), self.view_after()
+        for key in self.names | names:
+            self._add_names(changes, key, (before, after), contested=key in names)
         for ino in self.attributes | self.files | self.directories:
             self._add_inode(changes, ino, (before, after))
         return changes
 
     def contested(self) -> set[NameKey]:
-        """Return the names that were touched at which something else stands, or stood, too."""
-        # A name that goes, or comes, may be the one that a conflict entry would have.
-        beside = {
-            (directory, raw)
-            for directory, name in self.names
-            if MARK in name
-            for raw in self.view.raws_of((directory,), name)
-        }
-        found = {key for key in self.names | beside if self._is_contested(*key)} | self.names_beside
-        if self.view.shared_names or self.shared_names:
-            after = self.view_after()
-            for directory, raw in self.names:
-                if len(self.view.members(directory)) > 1 or len(after.members(directory)) > 1:
-                    found.add((directory, raw))
-        return found
+        """Return the names whose entries may be named otherwise, or show something else, after this batch."""
+        if self._contested is None:
+            self._contested = contested(self.names, self.view_before(), self.view_after())
+        return self._contested
+
+    def view_before(self) -> View:
+        """Return the view without the batch; not to be used any more once that is committed."""
+        if self._before is None:
+            self._before = View(self.state.committed(), self.view.name_of)
+            self._before.shared_names = self.view.shared_names
+        return self._before
+
+    def before_and_after(self, ino: Ino) -> tuple[Inode | None, Inode]:
+        """Return the row of an inode as it was and as it will be; None where it is new."""
+        return self.view_before().state.inode(ino), self._known(ino)
 
     def view_after(self) -> View:
         """Return the view as it will be once the batch is committed."""
         view = View(self.state, self.view.name_of)
         view.shared_names = self.view.shared_names + self.shared_names
         return view
-
-    def _is_contested(self, directory: Ino, raw: bytes) -> bool:
-        name_hash = hash_of_name(raw)
-        before = self.state.committed_names(directory, name_hash).get(raw, ())
-        after = self.state.names(directory, name_hash).get(raw, ())
-        return _needs_rules(before) or _needs_rules(after)
 
     def _add_names(
         self, changes: Changes, key: NameKey, views: tuple[View, View], *, contested: bool
@@ -523,24 +511,6 @@ class Transaction:
         if inode.branches:
             for _, top in branches(self.state, inode):
                 changes.inode(branch_ino(top), content=True)
-
-
-def _needs_rules(items: tuple[Item, ...]) -> bool:
-    return len(items) > 1 or bool(items and items[0].branches)
-
-
-def mark_of(names: Names) -> tuple[bool, int]:
-    """Does a row of names need the rules of conflicts, and how many of its names have directories to
-    share them?"""
-    marked = any(map(_needs_rules, names.values()))
-    if not marked:
-        return False, 0
-    shared = sum(
-        1
-        for items in names.values()
-        if len(items) > 1 and sum(item.kind == Kind.DIRECTORY for item in items) > 1
-    )
-    return True, shared
 
 
 def key_of_newest(fact: Member | Setting | Acknowledgement) -> bytes:

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar, cast
 from crdt.blocks import BlockMap, block_key, hash_of, trimmed
 from crdt.causality import Dot
 from crdt.codec import CodecError, CorruptStore, unpack
+from crdt.contest import mark_of
 from crdt.facts import ROOT, Ino, LinkId, Placement
 from crdt.heads import waiting_key, wanted_key
 from crdt.moves import Logged, decode_logged
@@ -26,7 +27,6 @@ from crdt.rows import Counts, Head, Inode, Item, Row, Shown, Stamped, decode_ino
 from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
 from crdt.store import Store
 from crdt.versions import first_version
-from crdt.view import mark_of
 from crdt.visible import is_orphan, orphan_key, orphans, visible
 from translation.replica import CLOCK_KEY, Replica
 

@@ -219,7 +219,8 @@ class Intents:
     ) -> None:
         """Commit facts that are about these entries, and hold all else (law L2)."""
         meant = {entry.key for entry in entries if entry is not None}
-        self.replica.commit(moment, facts, rows, Locality(self, moment.dot, meant).repairs)
+        written = {fact.ino for fact in facts if isinstance(fact, Version) and not fact.settles}
+        self.replica.commit(moment, facts, rows, Locality(self, moment, meant, written).repairs)
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -295,6 +296,7 @@ class Intents:
         settled: Iterable[Ref],
         *,
         lineage: Ref | None = None,
+        is_edit: bool = False,
     ) -> Version:
         """A version of the content at `head` that settles other heads.
 
@@ -304,7 +306,7 @@ class Intents:
         """
         parents = (head, *sorted(set(settled) - {head}))
         stored = self.state.version(head)
-        settles = lineage is None and not all(map(self._is_covered, parents))
+        settles = lineage is None and not is_edit and not all(map(self._is_covered, parents))
         number = _choice(parents) if settles else VersionId(moment.dot)
         if stored is None:
             mtime_ns = self.inode(head.ino).births[0].wall_ns
@@ -397,11 +399,6 @@ class Intents:
                 facts.append(Xattr(ino, name, value, context))
         return facts
 
-    def revive(self, inode: Inode) -> list[Fact]:
-        """Of a file that shows only because an edit beat its removal: make the name that shows live."""
-        dead = [shown for shown in inode.shown if not inode.links[shown.link].live()]
-        return [fact for shown in dead for fact in self.place_again(inode, shown.link, shown.name)]
-
     def place_again(self, inode: Inode, link: LinkId, name: bytes) -> list[Fact]:
         """Place a link anew where it stands, or stood last.  A pin holds for one placement: `name`, if that
         is another name, needs one anew."""
@@ -428,29 +425,6 @@ class Intents:
         holder = self.inode(entry.top.ino)
         known = holder.links.get(LinkId(entry.ino))
         return known is not None and any(removal.fact.over_split for removal in known.removals)
-
-    def rescue(self, leaving: Sequence[tuple[Ino, int]]) -> list[Fact]:
-        """A removed directory that shows for what is inside is made live before that leaves it.
-
-        `leaving`: directories, and how many entries of each this commit takes away.
-        """
-        facts: list[Fact] = []
-        for directory, count in leaving:
-            inode = self.inode(directory)
-            if directory == ROOT or inode.is_live() or self.state.counts(directory).items > count:
-                continue
-            if not inode.shown or self._may_leave_union(directory):
-                continue
-            facts += self.place_again(inode, LinkId(directory), inode.shown[0].name)
-        return facts
-
-    def _may_leave_union(self, directory: Ino) -> bool:
-        """Would the union that it is in show as before without it, with the same number?"""
-        lead, *rest = self.view.members(directory)
-        others = [member for member in (lead, *rest) if member != directory]
-        if any(self.inode(member).is_live() for member in others):
-            return True
-        return directory != lead and any(self.state.counts(member).items for member in others)
 
     def content_branches(self, inode: Inode) -> list[tuple[Head, Ref]]:
         return branches(self.state, inode) if len(inode.heads) > 1 else []

@@ -1,27 +1,36 @@
 """Law L2: a request changes what it was asked to, and nothing else.
 
 Removing a name must not make a conflict entry take it, nor may replacing a file make the entries beside
-it vanish, from under a script that has just listed them.  So a request applies its facts, looks at the
-names in whose contest they had a part, and where an entry that it did not mean shows otherwise than before
-adds facts to the same commit that hold it:
+it vanish, from under a script that has just listed them.  So a request applies its facts, looks at what
+they may have changed besides, and where an entry that it did not mean shows otherwise than before adds
+facts to the same commit that hold it:
 
 - a *pin* keeps the name of a file or directory whose bare name became free or was taken;
 - a *split* makes a content conflict entry a file of its own, at the name it has;
-- a new placement brings back a file that showed only because an edit beat its removal.
+- a new placement brings back a file that showed only because an edit beat its removal, and a removed
+  directory that showed only for what was inside;
+- a version keeps a content, a mode the bits of a union.
 
-This repeats until nothing is left to hold.  Without a conflict at the names that were touched it costs
-one look at a mark.
+This repeats until nothing is left to hold.  What is looked at: the names in whose contest the commit had a
+part (crdt.contest), and where other files and directories showed that it touched and that show otherwise
+now.  Where there is neither it costs one look at each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from copy import copy
 from typing import TYPE_CHECKING
 
+from crdt.absorption import digest_at, shown_heads
 from crdt.causality import Dot
-from crdt.facts import Fact, Ino, LinkId, Pin, Ref
+from crdt.contest import NameKey
+from crdt.facts import ROOT, Fact, Field, Ino, LinkId, Pin, Ref
 from crdt.names import Entry, View
+from crdt.rows import Inode, Shown
+from crdt.state import State
 from crdt.view import Transaction
+from translation.replica import Moment
 
 if TYPE_CHECKING:
     from translation.intent import Intents
@@ -30,53 +39,97 @@ ROUNDS_MAX = 50
 
 
 class Locality:
-    """Holds what one commit does not mean to change.  `meant`: the keys of entries it is about."""
+    """Holds what one commit does not mean to change.
 
-    def __init__(self, intents: Intents, dot: Dot, meant: Collection[tuple[Ino, int]]) -> None:
-        self.intents = intents
-        self.dot = dot
+    `meant`: the keys of the entries whose names it is about; `written`: files that it gives a new content.
+    """
+
+    def __init__(
+        self,
+        intents: Intents,
+        moment: Moment,
+        meant: Collection[tuple[Ino, int]],
+        written: Collection[Ino],
+    ) -> None:
+        self.intents = intents  # reads what stood before, once `repairs` has begun
+        self.moment = moment
         self.meant = meant
+        self.written = written
         self.rounds = 0
 
     def repairs(self, transaction: Transaction) -> list[Fact]:
         """Return what has to be added to the facts of this transaction, which is finished but not committed;
         nothing where all is as it was."""
-        contested = transaction.contested()
-        if not contested:
+        names = transaction.contested() | self._left(transaction)
+        if not names:
             return []
         self.rounds += 1
-        assert self.rounds < ROUNDS_MAX, f"{self.dot}: what a request must hold has no end"
-        before = View(self.intents.state.committed(), self.intents.view.name_of)
-        before.shared_names = self.intents.view.shared_names
-        after = transaction.view_after()
-        for directory, raw in sorted(contested):
+        assert self.rounds < ROUNDS_MAX, f"{self.moment.dot}: what a request must hold has no end"
+        before, after = transaction.view_before(), transaction.view_after()
+        self.intents = copy(self.intents)
+        self.intents.state, self.intents.view = before.state, before
+        for directory, raw in sorted(names, key=lambda key: (-depth(before.state, key[0]), key)):
             for entry in before.group(before.members(directory), raw):
-                if entry.key in self.meant or self._shows(after, entry):
-                    continue
-                found = self._hold(after, entry)
-                if found:
-                    return found
+                if entry.key not in self.meant:
+                    hold = self._hold_directory if entry.is_directory else self._hold_file
+                    found = hold(after, entry)
+                    if found:
+                        return found
         return []
 
-    def _shows(self, after: View, entry: Entry) -> bool:
-        now = after.lookup(entry.parent, entry.name)
-        return now is not None and (now.ino == entry.ino or bool({*now.members} & {*entry.members}))
+    def _left(self, transaction: Transaction) -> set[NameKey]:
+        """Where files and directories showed that the commit touched without meaning them, and that show
+        there no more, or another content."""
+        found: set[NameKey] = set()
+        for ino in (*transaction.files, *transaction.directories):
+            if ino in transaction.dots:
+                continue  # it is new
+            was, now = transaction.before_and_after(ino)
+            if was is None or was is now:
+                continue
+            stays = was.shown == now.shown or set(was.shown) <= set(now.shown)
+            if stays and (was.heads == now.heads or not self._content_differs(transaction, was, now)):
+                continue
+            found.update((place.parent, place.name) for place in was.shown if self._is_beside(was, place))
+        return found
 
-    def _hold(self, after: View, entry: Entry) -> list[Fact]:
-        state = self.intents.state
-        if entry.is_directory:
-            return self._pin_members(entry)
-        inode = state.inode(entry.ino)
-        if entry.top is not None and inode is None:
+    def _is_beside(self, inode: Inode, place: Shown) -> bool:
+        """Is this a name that the commit does not mean?"""
+        return (inode.ino, 0 if inode.is_directory else place.link) not in self.meant
+
+    def _content_differs(self, transaction: Transaction, was: Inode, now: Inode) -> bool:
+        if was.ino in self.written or not was.shown or not now.shown:
+            return False
+        before, after = transaction.view_before().state, transaction.view_after().state
+        heads = shown_heads(before, was)[0].ref, shown_heads(after, now)[0].ref
+        return heads[0] != heads[1] and digest_at(before, heads[0]) != digest_at(after, heads[1])
+
+    # -- files -------------------------------------------------------------------------------------
+
+    def _hold_file(self, after: View, entry: Entry) -> list[Fact]:
+        now = after.lookup(entry.parent, entry.name)
+        if now is not None and now.ino == entry.ino:
+            return self._hold_content(after, entry, now)
+        inode = after.state.inode(entry.ino)
+        if inode is None:
             return self.intents.split(entry, self._still_hidden(after, entry))
         link = entry.link or LinkId(entry.ino)
-        assert inode is not None, entry
         if all(place.link != link for place in inode.shown):
-            return self.intents.place_again(inode, link, entry.name)
-        found = self._pin(inode.ino, link, entry.name)
+            return self._revive(entry, link)
+        found = self._pin(inode, link, entry.name)
         for twin in entry.twins:
-            found += self._pin(twin.ino, twin.link, entry.name)
+            found += self._pin(row_of(after.state, twin.ino), twin.link, entry.name)
         return found
+
+    def _hold_content(self, after: View, entry: Entry, now: Entry) -> list[Fact]:
+        if entry.owner in self.written or not self.intents.inode(entry.owner).is_regular:
+            return []
+        shown = copy(self.intents)
+        shown.state, shown.view = after.state, after
+        was, head = self.intents.head_of(entry), shown.head_of(now)
+        if was == head or digest_at(self.intents.state, was) == digest_at(after.state, head):
+            return []
+        return [self.intents.version(self.moment, entry.owner, was, [], is_edit=True)]
 
     def _still_hidden(self, after: View, entry: Entry) -> list[Ref]:
         """What hides under a conflict entry, but for what this commit settles itself."""
@@ -87,18 +140,71 @@ class Locality:
             return []
         return [ref for ref in self.intents.hidden(entry) if ref in heads]
 
-    def _pin_members(self, entry: Entry) -> list[Fact]:
+    def _revive(self, entry: Entry, link: LinkId) -> list[Fact]:
+        """Make a name live that showed although it was removed.  Settlements that went with it must not
+        come back with the name."""
+        facts = self.intents.place_again(self.intents.inode(entry.ino), link, entry.name)
+        buried = self.intents.buried(entry)
+        if buried:
+            head = self.intents.head_of(entry)
+            facts.append(self.intents.version(self.moment, entry.ino, head, buried))
+        return facts
+
+    # -- directories -------------------------------------------------------------------------------
+
+    def _hold_directory(self, after: View, entry: Entry) -> list[Fact]:
+        """Keep the number, the name and the mode.  A removed directory that showed for what was inside is
+        made live, unless the others of its union show as before without it."""
+        shows = row_of(after.state, entry.ino).shown
+        if not shows or after.members(entry.ino)[0] != entry.ino:
+            inode = self.intents.inode(entry.ino)
+            return self.intents.place_again(inode, LinkId(entry.ino), entry.name)
+        now = after.lookup(entry.parent, entry.name)
+        if now is None or now.ino != entry.ino:
+            return self._pin_members(after, entry)
+        bits = mode_of(self.intents.state, entry.members)
+        if mode_of(after.state, now.members) != bits:
+            return [self.intents.set(self.intents.inode(entry.ino), Field.MODE, bits)]
+        return []
+
+    def _pin_members(self, after: View, entry: Entry) -> list[Fact]:
         found: list[Fact] = []
         for member in entry.members:
-            found += self._pin(member, LinkId(member), entry.name)
+            found += self._pin(row_of(after.state, member), LinkId(member), entry.name)
         return found
 
-    def _pin(self, ino: Ino, link: LinkId, name: bytes) -> list[Fact]:
+    # -- names -------------------------------------------------------------------------------------
+
+    def _pin(self, inode: Inode, link: LinkId, name: bytes) -> list[Fact]:
         """Keep the name; nothing where it is the raw name already, and another file took it."""
-        inode = self.intents.state.inode(ino)
-        assert inode is not None, ino
         known = inode.links[link]
         placement = inode.at if inode.is_directory else known.where()
         if placement is None or known.raw_name(placement) == name:
             return []
-        return [Pin(ino, link, Dot(0) if placement.fact.split else placement.dot, name)]
+        return [Pin(inode.ino, link, Dot(0) if placement.fact.split else placement.dot, name)]
+
+
+def depth(state: State, directory: Ino) -> int:
+    """How many directories lead to this one."""
+    found = 0
+    while directory != ROOT:
+        inode = state.inode(directory)
+        if inode is None or not inode.shown:
+            break
+        directory = inode.shown[0].parent
+        found += 1
+    return found
+
+
+def mode_of(state: State, members: tuple[Ino, ...]) -> int:
+    """The bits that all members of a union leave."""
+    bits = 0o7777
+    for member in members:
+        bits &= row_of(state, member).mode
+    return bits
+
+
+def row_of(state: State, ino: Ino) -> Inode:
+    inode = state.inode(ino)
+    assert inode is not None, ino
+    return inode

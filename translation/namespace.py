@@ -129,7 +129,6 @@ class Namespace(Lineage, Twins):
                 raise posix_error(errno.ENOENT, name)
             if len(inode.shown) >= LINK_MAX:
                 raise posix_error(errno.EMLINK, name)
-            facts += self.revive(inode)
             stood = self.standing_first(inode)
         moment = self.replica.begin()
         placement = Placement(ino, LinkId(moment.dot), self.home_for_new(parent), name)
@@ -162,22 +161,21 @@ class Namespace(Lineage, Twins):
     def _remove_name(self, moment: Moment, entry: Entry) -> list[Fact]:
         assert entry.link is not None
         inode = self.inode(entry.ino)
-        rescued = self.rescue(self.leaving(entry))
         if self.has_other_names(entry):
             twins, _ = self.remove_twins(entry, dropping=True)
-            return [self.remove(inode, entry.link), *twins, *rescued]
+            return [self.remove(inode, entry.link), *twins]
         alternatives = self.alternatives(entry)
         if alternatives and inode.is_regular and self.inode(alternatives[0].owner).is_regular:
             chosen = alternatives[0]
             twins, settled = self.remove_twins(entry, dropping=False)
             version = self.choice(moment, chosen, [*self.meant_by(entry), *settled])
-            return [version, self.remove(inode, entry.link), *twins, *rescued]
+            return [version, self.remove(inode, entry.link), *twins]
         replaced_late = self.replace_late(moment, entry)
         if replaced_late:
-            return [*replaced_late, *rescued]
+            return [*replaced_late]
         twins, _ = self.remove_twins(entry, dropping=True)
         drops = self.seen_heads(inode)
-        return [self.remove(inode, entry.link, drops), *twins, *rescued]
+        return [self.remove(inode, entry.link, drops), *twins]
 
     def _settle_branch(self, moment: Moment, entry: Entry) -> list[Fact]:
         """Unlink of a content conflict entry: what the file shows is chosen over this branch.
@@ -222,7 +220,6 @@ class Namespace(Lineage, Twins):
         if not self.view.is_empty(entry.ino):
             raise posix_error(errno.ENOTEMPTY, name)
         facts: list[Fact] = [self.remove(self.inode(member), LinkId(member)) for member in entry.members]
-        facts += self.rescue(self.leaving(entry))
         self.commit(self.replica.begin(), facts, entry)
         return entry
 
@@ -277,8 +274,7 @@ class Namespace(Lineage, Twins):
                 facts.append(Removal(member, LinkId(member), tuple(sorted(context))))
         if replaced is not None:
             facts += [self.remove(self.inode(m), LinkId(m)) for m in replaced.members]
-        leaving = [(d, count) for d, count in self.leaving(entry) if d != home]
-        return facts + self.rescue(leaving)
+        return facts
 
     def _move_file(
         self, moment: Moment, entry: Entry, parent: Ino, name: bytes, replaced: Entry | None
@@ -320,8 +316,7 @@ class Namespace(Lineage, Twins):
             )
         else:
             moved = self.place(self.inode(entry.ino), link, home, name, rank=rank, via=via)
-        leaving = [] if entry.top is not None else [each for each in self.leaving(entry) if each[0] != home]
-        return [*facts, moved, *self.rescue(leaving)]
+        return [*facts, moved]
 
     def _replace(
         self, moment: Moment, entry: Entry, replaced: Entry

@@ -102,17 +102,3 @@ class Twins(Intents):
         main = self.main_head(inode)
         seen = self.held(inode.ino) or main.here.ref
         return [seen, *(hidden_under(self.state, inode, seen))]
-
-    def leaving(self, entry: Entry) -> list[tuple[Ino, int]]:
-        """From which directories the links of an entry go, and how many."""
-        if entry.is_directory:
-            links = {Twin(member, LinkId(member)) for member in entry.members}
-        else:
-            assert entry.link is not None
-            links = {Twin(entry.ino, entry.link), *entry.twins}
-        counts: dict[Ino, int] = {}
-        for ino in {twin.ino for twin in links}:
-            for place in self.inode(ino).shown:
-                if (ino, place.link) in links:
-                    counts[place.parent] = counts.get(place.parent, 0) + 1
-        return sorted(counts.items())

@@ -1,0 +1,127 @@
+"""Law L2: what a request changed besides what it was asked to, each by the shortest history that did it."""
+
+from __future__ import annotations
+
+from tests.shell import Shell, exchange, shells
+
+
+def entry_of(shell: Shell, name: str) -> str:
+    """The one conflict entry of a name."""
+    (entry,) = (path for path in shell.shows if path.startswith(f"{name}.conflict-"))
+    return entry
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+def test_removing_one_name_of_a_file_that_was_split_off_leaves_the_other():
+    """A link made the conflict entry a file of its own, whose content B then settles by a save: only the link
+    names that file now, for the name that the split gave keeps nothing alive."""
+    a, b, c = peers = shells(0, 0, 0)
+    b.create("f")
+    exchange(*peers)
+    b.write("f", "B")
+    c.write("f", "C")
+    a.hear(b, c)
+    entry = entry_of(a, "f")
+    a.link(entry, "linked")
+    b.write("f~", "saved")
+    b.move("f~", "f")
+    a.hear(b)
+    before = a.shows
+    a.remove("linked")
+    assert a.shows == {path: text for path, text in before.items() if path != "linked"}
+    assert exchange(*peers) == a.shows
+
+
+def test_removing_a_file_leaves_what_was_chosen_over_it_elsewhere():
+    """A removes one of two files of one name, B the other; B's choice was of what it removes in the end."""
+    a, b = peers = shells(0, 0)
+    b.write("f", "B")
+    a.write("f", "A")
+    exchange(*peers)
+    a.mkdir("d")
+    b.remove("f")
+    a.remove(entry_of(a, "f"))
+    b.move(entry_of(b, "f"), "d")
+    b.hear(a)
+    assert b.shows["f"] == "A"
+    b.remove(entry_of(b, "d"))
+    assert b.shows == {"d": "dir", "f": "A"}
+    assert exchange(*peers) == b.shows
+
+
+def test_a_link_to_a_file_that_an_edit_brought_back_brings_no_choice_back():
+    """A and B remove what they had written, C had chosen among the two, and D's edit nobody had seen.
+
+    The choice went with what it was chosen among, and came out again as soon as the file had a live name.
+    """
+    a, b, c, d = peers = shells(0, 0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", "A")
+    b.write("f", "B")
+    c.hear(a, b)
+    c.remove(entry_of(c, "f"))
+    a.remove("f")
+    b.remove("f")
+    d.write("f", "D")
+    assert exchange(*peers) == {"f": "D"}
+    d.link("f", "linked")
+    assert d.shows == {"f": "D", "linked": "D"}
+    assert exchange(*peers) == d.shows
+
+
+def test_a_name_that_becomes_free_in_one_member_of_a_union_is_not_taken_in_another():
+    """C's file has the name that A's conflict entry would have, in another directory of the union."""
+    a, b, c = peers = shells(0, 0, 0)
+    c.mkdir("d")
+    c.write("d/f.conflict-A-3", "C")
+    a.mkdir("d")
+    b.mkdir("d")
+    a.write("d/f", "A")
+    b.write("d/f", "B")
+    before = exchange(*peers)
+    assert before["d/f.conflict-A-3-2"] == "A"
+    c.remove("d/f.conflict-A-3")
+    assert c.shows == {path: text for path, text in before.items() if path != "d/f.conflict-A-3"}
+    assert exchange(*peers) == c.shows
+
+
+# -- directories -------------------------------------------------------------------------------------------
+
+
+def test_the_mode_of_a_union_stays_when_a_removed_member_goes_with_what_was_inside():
+    """Only the member that B removed has the bits that C's chmod did not set."""
+    a, b, c = peers = shells(0, 0, 0)
+    b.mkdir("d")
+    exchange(*peers)
+    a.create("d/f")
+    b.rmdir("d")
+    b.mkdir("d")
+    c.hear(b)
+    c.chmod("d", 0o777)
+    b.hear(a, c)
+    assert b.stat("d").mode & 0o777 == 0o755
+    b.remove("d/f")
+    assert b.stat("d").mode & 0o777 == 0o755
+    exchange(*peers)
+    assert {shell.stat("d").mode & 0o777 for shell in peers} == {0o755}
+
+
+def test_a_removed_directory_that_leads_a_union_keeps_its_number_when_it_is_empty():
+    """Both members were removed, and show for what is inside; the older one gives the number."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.mkdir("d")
+    b.mkdir("d")
+    exchange(*peers)
+    number = c.stat("d").ino
+    a.create("d/a")
+    b.create("d/b")
+    c.rmdir("d")
+    exchange(*peers)
+    assert c.stat("d").ino == number
+    for path in ("d/a", "d/b"):
+        c.remove(path)
+        assert c.stat("d").ino == number
+    assert exchange(*peers) == {"d": "dir"}
