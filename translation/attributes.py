@@ -13,7 +13,7 @@ from crdt.causality import Context, join
 from crdt.codec import unpack
 from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Xattr
 from crdt.names import Entry
-from crdt.rights import CAPABILITY, shows_capability
+from crdt.rights import CAPABILITY, SET_ID, shows_capability
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_on_branch, kin, owner
@@ -301,11 +301,14 @@ class AttributeRequests(Twins):
         return facts, list(parting.meant)
 
     def _clear_privileges(self, ino: Ino) -> None:
-        """Writing takes set-user-id away, and set-group-id of what is executable by the group."""
+        """Writing takes set-user-id away, and set-group-id of what is executable by the group.
+
+        From what shows: of twins that is less than what was set on this one.
+        """
         inode = self.state.inode(ino)
-        if inode is None or not inode.mode & (stat.S_ISUID | stat.S_ISGID) or inode.is_directory:
+        if inode is None or not inode.mode & SET_ID or inode.is_directory:
             return
-        mode = inode.mode & ~stat.S_ISUID
+        mode = self.view.mode(inode) & ~stat.S_ISUID
         if mode & stat.S_IXGRP:
             mode &= ~stat.S_ISGID
         if mode != inode.mode:

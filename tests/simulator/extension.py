@@ -13,7 +13,7 @@ from crdt.absorption import hidden_under, shown_heads
 from crdt.encoding import decode_commit
 from crdt.facts import Fact, Ino, Kind, Ref, Version
 from tests.simulator.laws import require
-from tests.simulator.locality import difference, faces
+from tests.simulator.locality import SET_USER_ID, difference, faces
 from tests.simulator.programs import Programs
 
 WRITES_MAX = 4  # passes with more are mixed anyway
@@ -54,7 +54,9 @@ class Extension:
                 content = shown[path].content
                 if fact.inline is not None:
                     require(content == fact.inline, "L4", f"{path!r} shows {content!r} and not {fact}")
-                want[path] = face._replace(content=content)  # what is in blocks comes later
+                # What is in blocks comes later.  Set-user-id goes, where who set it had not seen the write.
+                mode = face.mode & (shown[path].mode | ~SET_USER_ID)
+                want[path] = face._replace(content=content, mode=mode)
         wrong = difference(want, shown)
         require(not wrong, "L4", f"a merged write changes something else, too:\n    {wrong}")
 

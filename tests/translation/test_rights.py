@@ -389,6 +389,23 @@ def test_writing_takes_set_user_id_away():
     assert mode(a, "f") == 0o755
 
 
+@pytest.mark.parametrize("act", ["write", "cut"])
+def test_taking_set_user_id_from_one_of_twins_gives_no_right_that_did_not_show(act):
+    a, b = shells(0, 0)
+    for shell, bits in ((a, 0o4755), (b, 0o644)):
+        shell.write("f", "same")
+        shell.chmod("f", bits)
+    exchange(a, b)
+    assert mode(a, "f") == 0o644
+    if act == "write":
+        write_as(a, ALICE, "f", "new")
+    else:
+        a.fs.setattr(a.stat("f").ino, size=1)
+    assert mode(a, "f") == 0o644
+    exchange(a, b)
+    assert mode(b, "f") == 0o644
+
+
 @pytest.mark.parametrize("act", ["remove the entry", "move the entry", "link the entry", "remove the file"])
 def test_set_user_id_of_one_content_is_not_changed_by_what_is_done_to_another(act):
     """A's content, which whoever set the bit had seen, is the entry's; B's is the file's."""
