@@ -291,18 +291,6 @@ def test_row_18_a_new_link_survives_the_removal_of_the_old_name():
     assert b.stat("g").nlink == 1
 
 
-def test_row_19_the_last_two_names_removed_at_once_are_both_gone_and_the_content_is_kept():
-    a, b = shells(0, 0)
-    a.write("f", "kept in the store")
-    a.link("f", "g")
-    b.hear(a)
-    a.remove("f")
-    b.remove("g")
-    assert exchange(a, b) == {}
-    for shell in (a, b):
-        assert any(b"kept in the store" in value for value in shell.store.rows.values())
-
-
 def test_row_20_a_link_and_a_new_file_at_one_name_are_both_kept():
     a, b = shells(0, 0)
     a.write("x", "from A")

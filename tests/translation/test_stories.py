@@ -113,6 +113,19 @@ def test_an_edit_beats_a_removal_that_did_not_see_it():
     assert exchange(a, b) == {}
 
 
+def test_the_last_two_names_removed_at_once_leave_an_orphan():
+    """A removes one name of a file and B the other: each left a name, and nobody meant the content to go."""
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    a.link("f", "g")
+    b.hear(a)
+    orphan = f".elmer/orphans/g.orphan-{a.stat('f').ino}"
+    a.remove("f")
+    b.remove("g")
+    assert exchange(a, b) == {}
+    assert a.read(orphan) == b.read(orphan) == b"text"
+
+
 def test_a_choice_does_not_undo_a_removal():
     """A removes a conflict entry, which chooses the file.  B removes the entry and the file.
 
