@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from crdt.absorption import shown_heads
 from crdt.causality import Dot
 from crdt.facts import Ino
 from crdt.names import Entry, branch_ino, branches, with_mark
-from crdt.rows import Inode
+from crdt.rows import Inode, Shown
 from crdt.state import State
 from crdt.versions import step_of
-from crdt.visible import removed_last
+from crdt.visible import is_orphan, removed_last
 
 ORPHANS = Ino(4)  # the directory in which they are listed: a number of replica 0, which there is not
 MARK = re.compile(rb"\.orphan-(\d{1,20})")
+
+
+@dataclass(slots=True)
+class Orphan(Entry):
+    """What is listed of a file without a name; `last` is where its name stood that was removed last."""
+
+    last: Shown | None = None
 
 
 def orphan_name(raw: bytes, ino: int) -> bytes:
@@ -34,14 +42,19 @@ def possible_inos(name: bytes) -> Iterator[Ino]:
             yield Ino(int(number))
 
 
-def orphan_entries(state: State, inode: Inode) -> list[Entry]:
-    """Return an orphan as entries: what would show as the file, then each further branch."""
+def orphan_entries(state: State, inode: Inode) -> list[Orphan]:
+    """Return an orphan as entries: what would show as the file, then each further branch.
+
+    Nothing for a file that is none.
+    """
+    if not is_orphan(state, inode):
+        return []
     last = removed_last(inode)
     heads = shown_heads(state, inode)
 
-    def entry(ino: Ino) -> Entry:
+    def entry(ino: Ino) -> Orphan:
         name = orphan_name(last.name, ino)
-        return Entry(int(inode.birth.kind), ino, name, name, ORPHANS, Dot(0), owner=inode.ino)
+        return Orphan(int(inode.birth.kind), ino, name, name, ORPHANS, Dot(0), owner=inode.ino, last=last)
 
     main = entry(inode.ino)
     main.link, main.heads = last.link, (heads[0].ref,)

@@ -438,8 +438,8 @@ class Transaction:
         changes = Changes()
         names = self.contested()
         if self.here and not names and not self.view.shared_names and not self.shared_names:
-            # An edit brought a removed name back, or an orphan got another mode: no reply said so.
-            for ino in self.appeared | self.orphaned:
+            # An edit brought a name back, or an orphan has one again, and with it its mode: no reply says so.
+            for ino in self.appeared:
                 for place in self._known(ino).shown:
                     changes.entries.add((place.parent, place.name))
                     changes.inode(place.parent)

@@ -77,6 +77,7 @@ def _status_lines(said: dict[str, Any]) -> list[str]:
         f"facts      {said['facts']} commits",
         f"conflicts  {said['conflicts']}",
         f"overruled  {said['records']}",
+        f"orphans    {said['orphans']}",
     ]
     if daemon is None:
         lines.append("daemon     none is running")

@@ -43,6 +43,7 @@ def replica_status(listing: Listing) -> dict[str, Any]:
         "facts": replica.facts_count(),
         "conflicts": listing.conflict_count(),
         "records": listing.record_count(),
+        "orphans": listing.orphan_count(),
         # Stamps follow the fastest clock among the replicas; behind it this clock is slow.
         "clock": {"ahead_ms": max(0, ahead_ms)},
         "members": [

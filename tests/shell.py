@@ -114,6 +114,14 @@ class Shell:
         self.fs.write(fh, 0, data)
         self.close(fh)
 
+    def write_at(self, path: str, text: str) -> None:
+        """Replace the content of a file that is there, as `echo > path` does."""
+        self._act()
+        self.fs.setattr(self.stat(path).ino, size=0)
+        fh = self.open_file(path, os.O_WRONLY)
+        self.fs.write(fh, 0, text.encode())
+        self.close(fh)
+
     def append(self, path: str, text: str) -> None:
         fh = self.open_file(path, os.O_WRONLY | os.O_APPEND)
         self._act()

@@ -10,17 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST
-from crdt.facts import ROOT, SUPERUSER, Caller, Ino, Kind, Ref, Version, VersionId
+from crdt.facts import ROOT, SUPERUSER, Caller, Fact, Ino, Kind, Ref, Version, VersionId
 from crdt.names import Entry
 from crdt.rights import may_write, under
-from crdt.rows import Head
+from crdt.rows import Head, Inode
 from crdt.versions import is_on_branch
 from crdt.versions import owner as owner_of
+from crdt.visible import is_orphan
 from translation import merge_policy
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
 from translation.branch import Author, BlocksMissing, Shown, VersionFields
@@ -29,6 +30,7 @@ from translation.intent import posix_error
 from translation.listing import Conflict, Listing
 from translation.merge_policy import MergePolicies
 from translation.namespace import Namespace
+from translation.orphans import Orphans
 from translation.records import Record, Records, acknowledge
 from translation.replica import Replica
 from translation.twins import NOTHING_PARTS
@@ -41,6 +43,7 @@ class Handle:
     ino: Ino
     flags: int
     caller: Caller = SUPERUSER  # who opened it
+    is_unnamed: bool = False  # of a file that was found as an orphan
 
     @property
     def writes(self) -> bool:
@@ -59,6 +62,7 @@ class ContentBase:
         self.scan = replica.state.scan
         self.put_rows = replica.put_rows
         self.now_ns = replica.wall_ns
+        self.keeps: Callable[[Inode, Version], Sequence[Fact]] = lambda _, __: ()  # what goes with a version
 
     def shown(self, ino: Ino) -> Shown:
         target = self.requests.target(ino)
@@ -152,7 +156,8 @@ class ContentBase:
             writer=fields.author.writer,
             under=fields.author.under,
         )
-        self.requests.commit(moment, (version, *parting.facts), *parting.meant, rows=rows)
+        facts = (version, *parting.facts, *self.keeps(owner, version))
+        self.requests.commit(moment, facts, *parting.meant, rows=rows)
         shown = self.shown_at(base.owner, Ref(base.owner, version.version))
         assert shown is not None
         return shown
@@ -168,6 +173,8 @@ class FileSystem:
         self.base.requests = self.attributes
         self.policies = MergePolicies(self.attributes)
         self.names.held = self._held
+        self.orphans = Orphans(self.names, self.attributes)
+        self.base.keeps = self._keeps_unnamed
         replica.held = self._held_heads
         replica.on_merge = self._merged
         self.listing = Listing(replica, self.attributes)
@@ -182,6 +189,16 @@ class FileSystem:
     def _held(self, ino: Ino) -> Ref | None:
         shown = self.content.held(ino)
         return None if shown is None else shown.head
+
+    def _keeps_unnamed(self, owner: Inode, version: Version) -> list[Fact]:
+        """What keeps a file an orphan where nobody writes to it who opened it by a name."""
+        if not is_orphan(self.replica.state, owner) or self._is_open_by_name(owner):
+            return []
+        return [self.orphans.stays_one(owner, version)]
+
+    def _is_open_by_name(self, owner: Inode) -> bool:
+        by_name = [handle for handle in self.handles.values() if handle.writes and not handle.is_unnamed]
+        return any(self.attributes.target(handle.ino).inode.ino == owner.ino for handle in by_name)
 
     def _held_heads(self) -> frozenset[Ref]:
         sessions = self.content.sessions
@@ -351,7 +368,8 @@ class FileSystem:
         if target.inode.is_directory:
             raise posix_error(errno.EISDIR)
         self.content.open(Ino(ino), flags)
-        return self._handle(Handle(Ino(ino), flags, caller))
+        unnamed = is_orphan(self.replica.state, target.inode)
+        return self._handle(Handle(Ino(ino), flags, caller, unnamed))
 
     def _handle(self, handle: Handle) -> int:
         fh = self.next_handle
@@ -383,8 +401,11 @@ class FileSystem:
         self._show_uncovered()
 
     def release(self, fh: int) -> None:
-        handle = self.handles.pop(fh)
-        self.content.close(handle.ino, handle.flags)
+        handle = self.handles[fh]
+        try:
+            self.content.close(handle.ino, handle.flags)
+        finally:
+            del self.handles[fh]  # not before: what it wrote is committed as written through it
         self._show_uncovered()
 
     # -- merges ------------------------------------------------------------------------------------
@@ -392,11 +413,12 @@ class FileSystem:
     def _merged(self) -> None:
         """A merge may have moved on from what open files show, or brought one back that was removed."""
         for ino, session in list(self.content.sessions.items()):
-            inode = self.replica.state.inode(ino)
+            state = self.replica.state
+            inode = state.inode(ino)
             shown = self.attributes.target(ino).head
             if shown is not None and shown.ref != session.base.head:
                 self.content.overtaken(ino)
-            if session.detached and inode is not None and inode.shown:
+            if session.detached and inode is not None and (inode.shown or is_orphan(state, inode)):
                 self.content.attach(ino)
         self._show_uncovered()
 

@@ -37,10 +37,12 @@ from crdt.facts import (
     Xattr,
 )
 from crdt.names import Entry, branch_ino, branches
+from crdt.orphans import Orphan, orphan_entries
 from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
 from crdt.rows import Head, Inode, Link, Row, stamped_list
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import is_named, surviving
+from crdt.versions import is_named, is_on_branch, surviving
+from crdt.versions import owner as owner_of
 from crdt.view import shown_xattr
 from translation.locality import Locality
 from translation.replica import Moment, Replica
@@ -118,11 +120,12 @@ class Intents:
     def entry_of_branch(self, owner: Inode, top: Ref) -> Entry:
         """Return the conflict entry whose branch begins with `top`.  Raises FileNotFoundError."""
         home = min(owner.shown, default=None)
+        beside: Sequence[Entry] = orphan_entries(self.state, owner)
         if home is not None:
-            members = self.view.members(home.parent)
-            for entry in self.view.group(members, home.name):
-                if entry.top == top:
-                    return entry
+            beside = self.view.group(self.view.members(home.parent), home.name)
+        for entry in beside:
+            if entry.top == top:
+                return entry
         raise posix_error(errno.ENOENT)
 
     def main_head(self, inode: Inode) -> Head:
@@ -197,14 +200,11 @@ class Intents:
         shown = self.inode(entry.ino).shown
         return next((place.origin for place in shown if place.link == entry.link), entry.raw)
 
-    def buried(self, entry: Entry) -> list[Ref]:
-        """The settlements that a removal covered, of a file that shows for a later edit alone.
+    def buried(self, inode: Inode) -> list[Ref]:
+        """The settlements that a removal covered, of an orphan or a file that shows for a later edit alone.
 
         They must not come back when the file gets a live name again.
         """
-        if entry.link is None:
-            return []
-        inode = self.inode(entry.ino)
         if is_named(inode):
             return []
         alive = surviving(self.state, inode)
@@ -351,16 +351,31 @@ class Intents:
         """
         link = LinkId(entry.ino)
         facts = self.claim(entry)
-        if self.was_removed(entry):
+        chosen: list[Version] = []
+        settled = tuple(settled)
+        if settled:
+            chosen = [self.version(self.replica.begin(), entry.owner, self.head_of(entry), settled)]
+        if isinstance(entry, Orphan):
+            facts += self._unnamed(entry, chosen)
+        elif self.was_removed(entry):
             left = (Left(entry.parent),)
             facts.append(Placement(entry.ino, link, entry.parent, entry.name, over_split=True, left=left))
         else:
             facts.append(Placement(entry.ino, link, entry.parent, entry.raw, split=True))
             facts.append(Pin(entry.ino, link, Dot(0), entry.name))
-        settled = tuple(settled)
-        if settled:
-            facts.append(self.version(self.replica.begin(), entry.owner, self.head_of(entry), settled))
-        return facts
+        return [*facts, *chosen]
+
+    def _unnamed(self, entry: Orphan, chosen: Sequence[Version]) -> list[Fact]:
+        """The link of what is split off an orphan: it stood where the last name of that stood, and is removed
+        by somebody who has seen the content and does not mean it to be gone.  So this is an orphan, too."""
+        assert entry.last is not None
+        assert entry.top is not None
+        heads = [head.ref for head in self.inode(owner_of(self.state, entry.top)).heads]
+        seen = [head for head in heads if is_on_branch(self.state, entry.top, head)]
+        seen += [Ref(version.ino, version.version) for version in chosen]
+        link = LinkId(entry.ino)
+        stood = Placement(entry.ino, link, entry.last.parent, entry.last.name)
+        return [stood, Removal(entry.ino, link, (self.replica.begin().dot,), seen=tuple(seen))]
 
     def claim(self, entry: Entry) -> list[Fact]:
         """The inode of a content conflict entry, which claims its branch; without a name."""

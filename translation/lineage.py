@@ -22,6 +22,7 @@ from typing import Generic, NamedTuple, TypeVar
 from crdt.causality import Dot, Stamp, replica_of
 from crdt.facts import Fact, Ino, LinkId, Ref
 from crdt.names import Entry
+from crdt.orphans import Orphan
 from crdt.rows import Inode, context_with
 from crdt.versions import step_of
 from translation.intent import Intents
@@ -80,8 +81,8 @@ class Lineage(Intents):
         self.backups: Recent[LinkId, Backup] = Recent()
 
     def standing(self, entry: Entry) -> Gone | None:
-        """A regular file as it stands at its name; None for all else, and for conflict entries."""
-        if entry.link is None or entry.is_conflict:
+        """A regular file as it stands at its name; None for all else, for conflict entries and orphans."""
+        if entry.link is None or entry.is_conflict or isinstance(entry, Orphan):
             return None
         inode = self.inode(entry.ino)
         if not inode.is_regular:

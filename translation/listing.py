@@ -56,6 +56,10 @@ class Listing(Paths):
         for ino in orphans(self.state):
             yield from orphan_entries(self.state, self.inode(ino))
 
+    def orphan_count(self) -> int:
+        """How many files have no name; each may have several contents."""
+        return sum(1 for _ in orphans(self.state))
+
     def walk(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield all that shows with its path, a directory's entries in the order of their names."""
         todo: list[tuple[bytes, Ino]] = [(b"", ROOT)]

@@ -22,14 +22,17 @@ from collections.abc import Collection
 from copy import copy
 from typing import TYPE_CHECKING
 
-from crdt.absorption import digest_at, shown_heads
+from crdt.absorption import digest_at, hidden_under, shown_heads
 from crdt.causality import Dot
 from crdt.contest import NameKey
 from crdt.facts import ROOT, Fact, Field, Ino, LinkId, Pin, Ref
 from crdt.names import Entry, View
+from crdt.orphans import Orphan, orphan_entries
 from crdt.rows import Inode, Shown
 from crdt.state import State
+from crdt.versions import owner as owner_of
 from crdt.view import Transaction
+from crdt.visible import orphan_key
 from translation.replica import Moment
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ class Locality:
         written: Collection[Ino],
     ) -> None:
         self.intents = intents  # reads what stood before, once `repairs` has begun
+        self.live = intents  # reads what stands now
         self.moment = moment
         self.meant = meant
         self.written = written
@@ -61,7 +65,8 @@ class Locality:
         """Return what has to be added to the facts of this transaction, which is finished but not committed;
         nothing where all is as it was."""
         names = transaction.contested() | self._left(transaction)
-        if not names:
+        orphaned = self._unlisted(transaction)
+        if not names and not orphaned:
             return []
         self.rounds += 1
         assert self.rounds < ROUNDS_MAX, f"{self.moment.dot}: what a request must hold has no end"
@@ -75,6 +80,8 @@ class Locality:
                     found = hold(after, entry)
                     if found:
                         return found
+        for orphan, hidden in orphaned[:1]:
+            return self.live.split(orphan, hidden)
         return []
 
     def _left(self, transaction: Transaction) -> set[NameKey]:
@@ -144,11 +151,38 @@ class Locality:
         """Make a name live that showed although it was removed.  Settlements that went with it must not
         come back with the name."""
         facts = self.intents.place_again(self.intents.inode(entry.ino), link, entry.name)
-        buried = self.intents.buried(entry)
+        buried = self.intents.buried(self.intents.inode(entry.ino))
         if buried:
             head = self.intents.head_of(entry)
             facts.append(self.intents.version(self.moment, entry.ino, head, buried))
         return facts
+
+    # -- orphans -----------------------------------------------------------------------------------
+
+    def _unlisted(self, transaction: Transaction) -> list[tuple[Orphan, list[Ref]]]:
+        """Further contents of a file without a name that are not listed any more, since this commit names or
+        removes another of them; each with what hides under it.
+
+        Where an edit brings the file back they are not meant to be: they stand beside it.
+        """
+        state = self.live.state
+        gone = [ino for ino in sorted(transaction.files) if not self.live.inode(ino).shown]
+        found = []
+        for ino in gone + sorted(transaction.placed & transaction.orphaned):
+            if state.store.get(orphan_key(ino)) is None:
+                continue
+            before = state.committed()
+            was = before.inode(ino)
+            assert was is not None, ino
+            for entry in orphan_entries(before, was):
+                if entry.top is None or entry.key in self.meant or state.inode(entry.ino) is not None:
+                    continue
+                now = self.live.inode(owner_of(state, entry.top))
+                if all(entry.ino != other.ino for other in orphan_entries(state, now)):
+                    heads = {head.ref for head in now.heads}
+                    hidden = hidden_under(before, was, entry.heads[0])
+                    found.append((entry, [ref for ref in hidden if ref in heads]))
+        return found
 
     # -- directories -------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable, Iterator
 
 from crdt.facts import ROOT, SUPERUSER, Caller, Ino
+from crdt.orphans import ORPHANS
+from crdt.visible import is_orphan
 from translation.attributes import Attributes
 from translation.filesystem import FileSystem, Handle
 from translation.intent import posix_error
@@ -25,7 +27,7 @@ STEP = 1 << 16  # offsets of a virtual directory between two of its parts
 class Mounted(FileSystem):
     def __init__(self, replica: Replica) -> None:
         super().__init__(replica)
-        self.virtual = VirtualDirectory(self.attributes, self.listing)
+        self.virtual = VirtualDirectory(self.attributes, self.orphans, self.listing)
         self.lists: dict[int, list[Callable[[], list[Named]]]] = {}  # by handle
 
     # -- look-ups ----------------------------------------------------------------------------------
@@ -106,18 +108,40 @@ class Mounted(FileSystem):
     def link(self, ino: int, parent: int, name: bytes) -> Attributes:
         _check_real(ino)
         _check_new(parent, name)
+        self._mark_unnamed(Ino(ino))
         return super().link(ino, parent, name)
 
     def unlink(self, parent: int, name: bytes) -> None:
-        super().unlink(*_real(parent, name))
+        if parent != ORPHANS:
+            super().unlink(*_real(parent, name))
+            return
+        entry = self.orphans.find(name)
+        self.orphans.remove(entry)
+        self._removed(entry)
+        self._follow_choices()
 
     def rmdir(self, parent: int, name: bytes) -> None:
         super().rmdir(*_real(parent, name))
 
     def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes) -> None:
-        source = _real(parent, name)
         _check_new(new_parent, new_name)
-        super().rename(*source, new_parent, new_name)
+        if parent != ORPHANS:
+            super().rename(*_real(parent, name), new_parent, new_name)
+            return
+        entry = self.orphans.find(name)
+        self._mark_unnamed(entry.ino)
+        self.content.flush(entry.ino)
+        replaced = self.names.move(self.orphans.find(name), Ino(new_parent), new_name)
+        if replaced is not None:
+            self._removed(replaced)
+        self._follow_choices()
+
+    def _mark_unnamed(self, ino: Ino) -> None:
+        """Who names an orphan means all that was written to it, also by who opened it by a name before."""
+        owner = self.attributes.target(ino).inode
+        for handle in self.handles.values() if is_orphan(self.replica.state, owner) else ():
+            if not is_virtual(handle.ino) and self.attributes.target(handle.ino).inode.ino == owner.ino:
+                handle.is_unnamed = True
 
     # -- files -------------------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from crdt.causality import Stamp
 from crdt.facts import Birth, Caller, Fact, Ino, Kind, Left, LinkId, Placement, Policy, Ref, Removal, Version
 from crdt.moves import is_inside
 from crdt.names import Entry
-from crdt.rows import policy_of
+from crdt.orphans import Orphan
+from crdt.rows import Inode, policy_of
 from crdt.versions import first_version
+from crdt.visible import is_orphan
 from translation.intent import check_name, posix_error
 from translation.lineage import Lineage
 from translation.replica import Moment
@@ -125,16 +127,25 @@ class Namespace(Lineage, Twins):
             inode = self.inode(ino)
             if inode.is_directory:
                 raise posix_error(errno.EPERM, name)
-            if not inode.shown:
+            if not inode.shown and not is_orphan(self.state, inode):
                 raise posix_error(errno.ENOENT, name)
             if len(inode.shown) >= LINK_MAX:
                 raise posix_error(errno.EMLINK, name)
-            stood = self.standing_first(inode)
+            if not inode.shown:
+                facts += self._leave_buried(inode)
+            stood = self.standing_first(inode) if inode.shown else None
         moment = self.replica.begin()
         placement = Placement(ino, LinkId(moment.dot), self.home_for_new(parent), name)
         self.commit(moment, (*facts, placement))
         if stood is not None:
             self.note_backup(moment, stood, placement.link)
+
+    def _leave_buried(self, inode: Inode) -> list[Fact]:
+        """Of a file that gets a live name: settle what must not come back with it."""
+        buried = self.buried(inode)
+        if not buried:
+            return []
+        return [self.version(self.replica.begin(), inode.ino, self.main_head(inode).ref, buried)]
 
     # -- removing ----------------------------------------------------------------------------------
 
@@ -228,10 +239,13 @@ class Namespace(Lineage, Twins):
     def rename(self, parent: Ino, name: bytes, new_parent: Ino, new_name: bytes) -> Entry | None:
         """Rename, replacing what stands at the new name, see rename(2); return what was replaced.
 
-        Raises FileNotFoundError (ENOENT), IsADirectoryError (EISDIR), NotADirectoryError (ENOTDIR),
-        OSError (ENOTEMPTY, EINVAL where a directory would go into itself).
+        Raises FileNotFoundError (ENOENT), and as `move`.
         """
-        entry = self.find(parent, name)
+        return self.move(self.find(parent, name), new_parent, new_name)
+
+    def move(self, entry: Entry, new_parent: Ino, new_name: bytes) -> Entry | None:
+        """Raises IsADirectoryError (EISDIR), NotADirectoryError (ENOTDIR), OSError (ENOTEMPTY, EINVAL where a
+        directory would go into itself)."""
         check_name(new_name)
         self.directory(new_parent)
         replaced = self.view.lookup(new_parent, new_name)
@@ -287,7 +301,9 @@ class Namespace(Lineage, Twins):
         facts: list[Fact] = []
         twins, settled = self.remove_twins(entry, dropping=False)
         facts += twins
-        settled += [*self.buried(entry), *self.hidden(entry)]
+        settled += self.hidden(entry)
+        if entry.link is not None:
+            settled += self.buried(self.inode(entry.ino))
         link = entry.link
         if entry.top is not None:
             facts += self.claim(entry)
@@ -311,9 +327,8 @@ class Namespace(Lineage, Twins):
             facts.append(version)
             via = Ref(entry.ino, version.version) if lineage is not None else None
         if entry.top is not None:
-            moved = Placement(
-                entry.ino, link, home, name, over_split=True, rank=rank, via=via, left=(Left(entry.parent),)
-            )
+            left = () if isinstance(entry, Orphan) else (Left(entry.parent),)
+            moved = Placement(entry.ino, link, home, name, over_split=True, rank=rank, via=via, left=left)
         else:
             moved = self.place(self.inode(entry.ino), link, home, name, rank=rank, via=via)
         return [*facts, moved]

@@ -28,11 +28,11 @@ from typing import NamedTuple, Protocol
 
 from crdt.facts import ROOT, Ino, Kind
 from crdt.names import NAME_MAX, Entry
-from crdt.orphans import ORPHANS, orphan_entries, possible_inos
-from crdt.visible import is_orphan, orphans
+from crdt.orphans import ORPHANS
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
 from translation.intent import posix_error
 from translation.listing import Conflict, Listing
+from translation.orphans import Orphans
 
 NAME = b".elmer"
 ELMER, CONFLICTS = Ino(2), Ino(3)
@@ -75,6 +75,7 @@ class OwnReports:
         said = {
             "replica": {"name": replica.name, "id": replica.replica},
             "conflicts": self.listing.conflict_count(),
+            "orphans": self.listing.orphan_count(),
         }
         return json.dumps(said, indent=2).encode() + b"\n"
 
@@ -103,8 +104,9 @@ class Status:
 
 
 class VirtualDirectory:
-    def __init__(self, requests: AttributeRequests, listing: Listing) -> None:
+    def __init__(self, requests: AttributeRequests, orphans: Orphans, listing: Listing) -> None:
         self.requests = requests
+        self.orphans = orphans
         self.reports: Reports = OwnReports(listing)
         self.began_ns = requests.replica.wall_ns()
         # By number, as long as the kernel knows it.
@@ -125,7 +127,7 @@ class VirtualDirectory:
         if parent == CONFLICTS:
             return self._find_link(name)
         if parent == ORPHANS:
-            return self.orphan(name).ino
+            return self.orphans.find(name).ino
         if name == STATUS:
             return self._make_status()
         beneath = self.beneath()
@@ -138,22 +140,6 @@ class VirtualDirectory:
     def beneath(self) -> Entry | None:
         """Return what has the name of the virtual directory in the tree."""
         return self.requests.view.lookup(ROOT, NAME)
-
-    def orphan(self, name: bytes) -> Entry:
-        """Raises FileNotFoundError (ENOENT)."""
-        for ino in possible_inos(name):
-            for entry in self._entries_of_orphan(ino):
-                if entry.name == name:
-                    return entry
-        raise posix_error(errno.ENOENT, name)
-
-    def _entries_of_orphan(self, ino: Ino) -> list[Entry]:
-        """Return an orphan, given by its number or that of one of its branches; nothing where it is none."""
-        try:
-            inode = self.requests.target(ino).inode
-        except FileNotFoundError:
-            return []
-        return orphan_entries(self.requests.state, inode) if is_orphan(self.requests.state, inode) else []
 
     def _make_status(self) -> Ino:
         content = self.reports.status()
@@ -247,7 +233,7 @@ class VirtualDirectory:
             return [self._list_elmer]
         if ino == CONFLICTS:
             return [partial(_list_link, conflict.path) for conflict in self.reports.conflicts()]
-        return [partial(self._list_orphan, each) for each in orphans(self.requests.state)]
+        return [partial(self._list_orphan, each) for each in self.orphans.all()]
 
     def _list_elmer(self) -> list[Named]:
         found = [Named(name, ino, stat.S_IFDIR) for name, ino in DIRECTORIES.items()]
@@ -258,7 +244,7 @@ class VirtualDirectory:
         return found
 
     def _list_orphan(self, ino: Ino) -> list[Named]:
-        entries = self._entries_of_orphan(ino)
+        entries = self.orphans.entries(ino)
         return [Named(entry.name, entry.ino, TYPE_BITS[Kind(entry.kind)]) for entry in entries]
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tests.walk import Found
 
 SET_USER_ID, ALL_BITS = 0o4000, 0o7777
-ANY = -1  # an inode number that is new
+ANY = -1  # an inode number that is new; of an orphan that gets a name, the mode that it had
 
 
 class Face(NamedTuple):
@@ -106,6 +106,12 @@ def linked(before: Faces, source: bytes, target: bytes) -> Faces:
     return {**before, target: before[source]}
 
 
+def named(before: Faces, source: bytes, target: bytes) -> Faces:
+    """An orphan has a name now, by rename or link; and its mode, of which only the owner's part showed."""
+    want = renamed(before, source, target)
+    return {**want, target: want[target]._replace(mode=ANY)}
+
+
 def difference(want: Faces, shown: Faces, *, but_bits: int = 0, of: bytes = b"") -> str:
     """How `shown` differs from what was wanted; empty where it does not.
 
@@ -118,7 +124,8 @@ def difference(want: Faces, shown: Faces, *, but_bits: int = 0, of: bytes = b"")
         if a is not None and b is not None:
             ino = b.ino if a.ino == ANY else a.ino
             uid = b.uid if a.uid == ANY else a.uid
-            a = a._replace(ino=ino, uid=uid)
+            mode = b.mode if a.mode == ANY else a.mode
+            a = a._replace(ino=ino, uid=uid, mode=mode)
             if of in path:
                 bits = a.mode & ~but_bits | b.mode & but_bits
                 a = a._replace(mode=bits, uid=b.uid if but_bits == ALL_BITS else a.uid)

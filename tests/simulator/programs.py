@@ -8,20 +8,23 @@ import stat
 from collections import Counter
 
 from crdt.facts import ROOT, Ino
+from crdt.orphans import ORPHANS
 from tests.simulator.cluster import Site
 from tests.simulator.handles import CALLERS, Handles
 from tests.simulator.laws import Broken, require
 from tests.simulator.ledger import TOKEN_SIZE, Ledger, Note, tokens
-from tests.walk import Found, content, listing, walk
+from tests.walk import Found, content, listing, orphans, walk
 from translation.filesystem import Attributes, Caller, FileSystem
 
 MARK = b".conflict-"
 
 # A component of a path; a conflict entry is (what stands before the mark, which of these), so that a
-# step keeps its meaning when steps before it are left out.
+# step keeps its meaning when steps before it are left out.  So is an orphan: (nothing, which of them).
 Component = bytes | tuple[bytes, int]
 SymbolicPath = tuple[Component, ...]
 Seen = dict[bytes, Found]
+
+ORPHANS_AT = b"/.elmer/orphans/"
 
 
 class Programs:
@@ -56,7 +59,8 @@ class Programs:
     def name_of(self, directory: Ino, component: Component) -> bytes:
         if isinstance(component, bytes):
             return component
-        names = conflict_names(listing(self.fs, directory), component[0])
+        listed = listing(self.fs, directory)
+        names = sorted(listed) if directory == ORPHANS else conflict_names(listed, component[0])
         if component[1] >= len(names):
             raise FileNotFoundError(component)
         return names[component[1]]
@@ -87,8 +91,10 @@ class Programs:
         return self.seen if self.seen_at == self._moment() else self.look_again()
 
     def look_again(self) -> Seen:
-        """What shows, read anew; contents are left out while something is open."""
-        self.seen = tree(self.fs, reads=not self.handles)
+        """What shows, and the orphans, read anew; contents are left out while something is open."""
+        reads = not self.handles
+        orphaned = {ORPHANS_AT + name: each for name, each in orphans(self.fs, reads=reads).items()}
+        self.seen = tree(self.fs, reads=reads) | orphaned
         self.seen_at = self._moment()
         return self.seen
 
@@ -281,14 +287,16 @@ def conflict_names(names: dict[bytes, Attributes], stem: bytes) -> list[bytes]:
 
 def symbolic(seen: Seen) -> dict[bytes, SymbolicPath]:
     """Return path -> the same as it keeps its meaning, in a fixed order."""
-    found: dict[bytes, SymbolicPath] = {b"": ()}
+    found: dict[bytes, SymbolicPath] = {b"": (), ORPHANS_AT[:-1]: (b".elmer", b"orphans")}
     counts: Counter[tuple[bytes, bytes]] = Counter()
     for path in sorted(seen, key=lambda p: (p.count(b"/"), p)):
         above, _, name = path.rpartition(b"/")
         stem, mark, _ = name.partition(MARK)
+        if path.startswith(ORPHANS_AT):
+            stem, mark = b"", name
         found[path] = (*found[above], (stem, counts[above, stem]) if mark else name)
         counts[above, stem] += bool(mark)
-    del found[b""]
+    del found[b""], found[ORPHANS_AT[:-1]]
     return found
 
 

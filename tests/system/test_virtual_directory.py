@@ -23,17 +23,24 @@ def shared_site(shared_pair: list[Site]) -> Site:
 
 
 def run(*words: str | Path, user: int | None = None) -> str:
+    status, said = tried(*words, user=user)
+    assert status == 0, said
+    return said
+
+
+def tried(*words: str | Path, user: int | None = None) -> tuple[int, str]:
+    """Return the exit status of a program, and what it said."""
     done = subprocess.run(
         [str(word) for word in words],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=60,
         check=False,
         user=user,
         group=user,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.returncode, done.stdout
 
 
 def conflicts_in(site: Site) -> set[str]:
@@ -220,13 +227,10 @@ def test_the_names_of_others_files_are_seen_by_the_owner_of_the_volume_only(shar
     entry = write_on_both(shared_pair, "of-root")
     a.mountpoint.parent.chmod(0o755)
     run("ls", a / ".elmer", user=NOBODY)
-    for program in ("ls", "cat"):
-        names = {"ls": a / ".elmer/conflicts", "cat": a / ".elmer/status.json"}
-        done = subprocess.run(
-            [program, names[program]], user=NOBODY, group=NOBODY, capture_output=True, check=False, timeout=60
-        )
-        assert done.returncode != 0
-        assert entry.encode() not in done.stdout
+    for program, path in (("ls", "conflicts"), ("cat", "status.json")):
+        status, said = tried(program, a / ".elmer" / path, user=NOBODY)
+        assert status != 0
+        assert entry not in said
 
 
 # -- orphans/, row 19 ----------------------------------------------------------------------------------
@@ -243,6 +247,9 @@ def test_row_19_a_file_without_a_name_is_read_on_both_sites(shared_pair: list[Si
         run("cp", "-a", path, tmp_path / site.name)
         assert (tmp_path / site.name).read_bytes() == content
     assert (a / ".elmer/orphans" / name).stat().st_ino == (b / ".elmer/orphans" / name).stat().st_ino
+    count = b.report("status")["orphans"]
+    assert 0 < count <= len(orphans_in(b))
+    assert f"orphans    {count}" in b.elmer("status").splitlines()
 
 
 def test_an_orphan_is_read_by_its_owner_and_nobody_else(shared_pair: list[Site]):
@@ -251,7 +258,136 @@ def test_an_orphan_is_read_by_its_owner_and_nobody_else(shared_pair: list[Site])
     of_root = a / ".elmer/orphans" / orphan(shared_pair, "of-root", b"secret")
     of_nobody = a / ".elmer/orphans" / orphan(shared_pair, "of-nobody", b"his", owner=NOBODY)
     assert run("cat", of_nobody, user=NOBODY) == "his"
-    done = subprocess.run(
-        ["cat", of_root], user=NOBODY, group=NOBODY, capture_output=True, check=False, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (1, b"")
+    status, said = tried("cat", of_root, user=NOBODY)
+    assert status == 1
+    assert "Permission denied" in said
+
+
+def test_row_19_a_file_gets_a_name_again_on_both_sites(shared_pair: list[Site]):
+    a, b = shared_pair
+    name = orphan(shared_pair, "again")
+    ino = (a / ".elmer/orphans" / name).stat().st_ino
+    run("mv", a / ".elmer/orphans" / name, a / "found")
+    meet(a, b)
+    for site in (a, b):
+        assert (site / "found").read_bytes() == b"text"
+        assert ((site / "found").stat().st_ino, (site / "found").stat().st_nlink) == (ino, 1)
+        assert name not in orphans_in(site)
+        assert not (site / ".elmer/orphans" / name).exists()
+    name = orphan(shared_pair, "linked")
+    run("ln", b / ".elmer/orphans" / name, b / "found-by-ln")
+    meet(a, b)
+    assert (a / "found-by-ln").read_bytes() == b"text"
+    assert name not in orphans_in(a) | orphans_in(b)
+
+
+def test_row_19_a_removed_orphan_is_gone_on_both_sites(shared_pair: list[Site]):
+    a, b = shared_pair
+    name = orphan(shared_pair, "unwanted")
+    (b / ".elmer/orphans" / name).unlink()
+    assert name not in orphans_in(b)
+    meet(a, b)
+    assert name not in orphans_in(a)
+    assert not (a / ".elmer/orphans" / name).exists()
+
+
+def test_an_orphan_is_its_owners_to_take_and_nobody_elses(shared_pair: list[Site]):
+    a, _ = shared_pair
+    a.mountpoint.parent.chmod(0o755)
+    (a / "his").mkdir(exist_ok=True)
+    os.chown(a / "his", NOBODY, NOBODY)
+    his = a / ".elmer/orphans" / orphan(shared_pair, "his-own", owner=NOBODY)
+    other = a / ".elmer/orphans" / orphan(shared_pair, "not-his")
+    for words in (("mv", "-f", other, a / "his/taken"), ("rm", "-f", other)):
+        status, said = tried(*words, user=NOBODY)
+        assert status == 1
+        assert "not permitted" in said
+    assert other.read_bytes() == b"text"
+    run("mv", his, a / "his/mine", user=NOBODY)
+    assert (a / "his/mine").read_bytes() == b"text"
+
+
+def test_all_may_read_an_orphan_that_has_a_name_again_as_they_could_before(shared_pair: list[Site]):
+    a, b = shared_pair
+    for site in (a, b):
+        site.mountpoint.parent.chmod(0o755)
+    names = [orphan(shared_pair, each) for each in ("by-mv", "by-ln")]
+    for site in (a, b):
+        for name in names:
+            assert tried("cat", site / ".elmer/orphans" / name, user=NOBODY)[0] == 1  # the kernel knows why
+    run("mv", a / ".elmer/orphans" / names[0], a / "read-by-all-1")
+    run("ln", a / ".elmer/orphans" / names[1], a / "read-by-all-2")
+    meet(a, b)
+    for site in (a, b):
+        for number in (1, 2):
+            assert run("cat", site / f"read-by-all-{number}", user=NOBODY) == "text"
+
+
+def orphan_with_two_contents(pair: list[Site], name: str) -> dict[str, bytes]:
+    a, b = pair
+    before = orphans_in(a)
+    (a / name).write_bytes(b"old")
+    (a / f"{name}-2").hardlink_to(a / name)
+    meet(a, b)
+    cut(a, b)
+    (a / name).write_bytes(b"from a")
+    (b / name).write_bytes(b"from b")
+    (a / name).unlink()
+    (b / f"{name}-2").unlink()
+    heal(a, b)
+    names = orphans_in(a) - before
+    assert names == orphans_in(b) - before
+    return {each: (a / ".elmer/orphans" / each).read_bytes() for each in names}
+
+
+@pytest.mark.parametrize("program", ["mv", "rm", "cp"])
+def test_each_content_of_an_orphan_is_moved_removed_and_copied(
+    shared_pair: list[Site], tmp_path: Path, program: str
+):
+    """Law L7: of names that were listed before none is gone when its turn comes."""
+    a, b = shared_pair
+    contents = orphan_with_two_contents(shared_pair, f"for-{program}")
+    assert sorted(contents.values()) == [b"from a", b"from b"]
+    # The file itself first, then what would be a conflict entry beside it.
+    names = sorted(contents, key=lambda name: int(name.partition("orphan-")[2]))
+    paths = [a / ".elmer/orphans" / name for name in names]
+    target = a / f"by-{program}"
+    target.mkdir()
+    words = {"mv": ["mv", *paths, target], "rm": ["rm", "-rf", *paths], "cp": ["cp", "-a", *paths, tmp_path]}
+    run(*words[program])
+    meet(a, b)
+    for site in (a, b):
+        moved = {path.name: path.read_bytes() for path in (site / f"by-{program}").iterdir()}
+        assert moved == (contents if program == "mv" else {})
+        assert (contents.keys() <= orphans_in(site)) == (program == "cp")
+    if program == "cp":
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == contents
+
+
+def test_an_orphan_is_edited_where_it_is(shared_pair: list[Site]):
+    a, b = shared_pair
+    name = orphan(shared_pair, "edited")
+    before = set(os.listdir(a.mountpoint))
+    with (a / ".elmer/orphans" / name).open("ab") as file:
+        file.write(b", and more")
+    run("truncate", "--size=8", b / ".elmer/orphans" / orphan(shared_pair, "cut", b"long text"))
+    meet(a, b)
+    assert (b / ".elmer/orphans" / name).read_bytes() == b"text, and more"
+    assert set(os.listdir(a.mountpoint)) == set(os.listdir(b.mountpoint)) == before
+
+
+def test_what_a_program_writes_that_opened_it_by_a_name_is_not_lost(shared_pair: list[Site]):
+    """Row 28: it shows under the name that was removed last, as an edit beats a removal."""
+    a, b = shared_pair
+    (a / "open").write_bytes(b"text")
+    (a / "open-2").hardlink_to(a / "open")
+    meet(a, b)
+    cut(a, b)
+    with (a / "open").open("r+b") as file:
+        (a / "open").unlink()
+        (b / "open-2").unlink()
+        heal(a, b)
+        assert not (a / "open-2").exists()
+        file.write(b"TEXT")
+    meet(a, b)
+    assert (a / "open-2").read_bytes() == (b / "open-2").read_bytes() == b"TEXT"

@@ -253,9 +253,10 @@ class Counting:
 
 
 def test_the_status_says_how_the_replica_stands():
-    _, b = in_conflict("f")
+    a, b = in_conflict("f")
+    orphan(a, b, "g")
     said = json.loads(b.read(".elmer/status.json"))
-    assert said == {"replica": {"name": "B", "id": 2}, "conflicts": 1}
+    assert said == {"replica": {"name": "B", "id": 2}, "conflicts": 1, "orphans": 1}
 
 
 def test_the_status_is_made_at_each_look_and_stays_for_who_has_it_open():
