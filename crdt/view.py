@@ -207,7 +207,10 @@ class Transaction:
         return log_key(stamped)
 
     def _remove(self, new: Stamped[Fact], removal: Removal) -> bytes:
-        self._edit(removal.ino).link(removal.link).remove(new)  # type: ignore[arg-type]
+        inode = self._edit(removal.ino)
+        inode.link(removal.link).remove(new)  # type: ignore[arg-type]
+        if inode.is_directory:
+            self.tree_changed = True  # of a union, which member leads depends on which are live
         if removal.link & DERIVED and int(removal.link) != removal.ino:
             split = self.state.inode(Ino(removal.link))
             if split is not None:  # the name that a split gave a conflict entry, see Intents.gone

@@ -1,7 +1,8 @@
 """Law L4: a merged write that extends what one entry shows changes the content of that entry only.
 
 Looked at where all that a pass brings are such writes, of contents that nobody wrote elsewhere (one that
-somebody did may join or part with another file), and nothing is open or on its way here.
+somebody did may join or part with another file, and a file whose content is in the past of what was written
+may come to add nothing to that), and nothing is open or on its way here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from crdt.absorption import hidden_under, shown_heads
+from crdt.absorption import digest_at, hidden_under, shown_heads
 from crdt.encoding import decode_commit
 from crdt.facts import Fact, Ino, Kind, Ref, Version
 from tests.simulator.laws import require
@@ -34,6 +35,9 @@ class Extension:
                 return
             shown[frozenset([Ref(fact.ino, fact.version)])] = known
             self.last[known] = fact
+        state = programs.site.replica.state
+        beside = [ref for refs, ino in shown.items() if ino not in self.last for ref in refs]
+        self.beside = {digest_at(state, ref) for ref in beside}
         self.passed = {fact.inline for fact in writes} - {fact.inline for fact in self.last.values()}
 
     def is_one(self) -> bool:
@@ -43,6 +47,7 @@ class Extension:
         return (
             bool(self.last)
             and all(digests[fact.digest] == 1 for fact in self.last.values())
+            and all(digests[digest] <= 1 for digest in self.beside)
             and not self.passed & elsewhere
         )
 

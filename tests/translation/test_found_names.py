@@ -191,3 +191,21 @@ def test_a_choice_takes_no_name_elsewhere_away():
     b.remove("g")
     assert b.shows == {path: text for path, text in before.items() if path != "g"}
     exchange(*peers)
+
+
+def test_a_member_that_somebody_removed_leads_the_union_no_longer():
+    """It still shows, for what is inside of it.  Who leads was remembered, and stat(2) gave its number."""
+    a, b, c = shells(0, 0, 0)
+    b.mkdir("d")
+    c.hear(b)
+    c.write("d/f", "text")
+    a.mkdir("d")
+    mine = a.stat("d").ino
+    a.hear(b, c)
+    led = b.stat("d").ino
+    assert a.stat("d").ino == led
+    b.rmdir("d")
+    a.hear(b)
+    assert [attributes.ino for _, attributes in a.list()] == [mine]
+    assert a.stat("d").ino == a.fs.getattr(led).ino == mine
+    assert exchange(a, b, c) == {"d": "dir", "d/f": "text"}
