@@ -302,8 +302,8 @@ BREAKAGES = [
     Breakage(
         "a request does not look at the names beside those it changes",
         "translation/locality.py",
-        "        if not names:\n            return []",
-        "        if not names or names:\n            return []",
+        "names = transaction.contested() | self._left(transaction)",
+        "names: set[NameKey] = set()",
         (
             f"{STORIES}::test_a_conflict_entry_does_not_take_a_name_that_becomes_free",
             f"{MERGE}::test_all_names_that_were_listed_can_be_removed_or_moved_in_any_order",

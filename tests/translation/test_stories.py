@@ -124,6 +124,8 @@ def test_the_last_two_names_removed_at_once_leave_an_orphan():
     b.remove("g")
     assert exchange(a, b) == {}
     assert a.read(orphan) == b.read(orphan) == b"text"
+    a.move(orphan, "found")
+    assert exchange(a, b) == {"found": "text"}
 
 
 def test_a_choice_does_not_undo_a_removal():
