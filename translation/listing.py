@@ -117,10 +117,10 @@ class Listing(Paths):
             if path is None:
                 continue
             beside = self.view.group(self.view.members(directory), raw)[1:]
-            found += [self._conflict(path, entry) for entry in beside]
+            found += [self.conflict(path, entry) for entry in beside]
         return sorted(set(found))
 
-    def _conflict(self, path: bytes, entry: Entry) -> Conflict:
+    def conflict(self, path: bytes, entry: Entry) -> Conflict:
         return Conflict(
             path + entry.name,
             "content" if entry.top is not None else "name",

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from crdt.facts import ROOT, SUPERUSER, Caller, Ino
 from crdt.orphans import ORPHANS
 from crdt.visible import is_orphan
+from translation import origins
 from translation.attributes import Attributes
 from translation.filesystem import FileSystem, Handle
 from translation.intent import posix_error
+from translation.origins import Origins, is_hidden
 from translation.replica import Replica
 from translation.virtual import BENEATH, ELMER, MODES, NAME, Named, VirtualDirectory, is_virtual
 
@@ -28,6 +30,7 @@ class Mounted(FileSystem):
     def __init__(self, replica: Replica) -> None:
         super().__init__(replica)
         self.virtual = VirtualDirectory(self.attributes, self.orphans, self.listing)
+        self.origins = Origins(self.attributes, self.listing)
         self.lists: dict[int, list[Callable[[], list[Named]]]] = {}  # by handle
 
     # -- look-ups ----------------------------------------------------------------------------------
@@ -203,25 +206,34 @@ class Mounted(FileSystem):
     # -- extended attributes -----------------------------------------------------------------------
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
+        if ino in (ROOT, ELMER) and name == origins.REPLICA:
+            return self.replica.name.encode()
         if is_virtual(ino):
             raise posix_error(errno.ENODATA, name)
-        return super().getxattr(ino, name)
+        return self.origins.get(Ino(ino), name) if is_hidden(name) else super().getxattr(ino, name)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
         _check_real(ino)
+        _check_not_hidden(name)
         super().setxattr(ino, name, value, flags)
 
     def listxattr(self, ino: int) -> list[bytes]:
-        return [] if is_virtual(ino) else super().listxattr(ino)
+        return [] if is_virtual(ino) else [name for name in super().listxattr(ino) if not is_hidden(name)]
 
     def removexattr(self, ino: int, name: bytes) -> None:
         _check_real(ino)
+        _check_not_hidden(name)
         super().removexattr(ino, name)
 
 
 def _check_real(ino: int) -> None:
     if is_virtual(ino):
         raise posix_error(errno.EPERM)
+
+
+def _check_not_hidden(name: bytes) -> None:
+    if is_hidden(name):
+        raise posix_error(errno.EPERM, name)
 
 
 def _check_new(parent: int, name: bytes) -> None:

@@ -391,3 +391,25 @@ def test_what_a_program_writes_that_opened_it_by_a_name_is_not_lost(shared_pair:
         file.write(b"TEXT")
     meet(a, b)
     assert (a / "open-2").read_bytes() == (b / "open-2").read_bytes() == b"TEXT"
+
+
+# -- hidden attributes -------------------------------------------------------------------------------------
+
+
+def test_where_a_file_came_from_is_said_and_not_copied(shared_pair: list[Site], tmp_path: Path):
+    a, b = shared_pair
+    entry = write_on_both(shared_pair, "whence")
+    os.setxattr(b / entry, "user.k", b"v")  # it is a file of its own from now on
+    beside = write_on_both(shared_pair, "whence-else")
+    assert os.getxattr(b / beside, "user.elmer.replica") == b"a"
+    assert os.getxattr(b / "whence-else", "user.elmer.writer") == b"b"
+    assert os.getxattr(b / "whence-else", "user.elmer.ino") == b"%d" % (a / "whence-else").stat().st_ino
+    told = json.loads(os.getxattr(b / beside, "user.elmer.conflict"))
+    assert (told["kind"], told["replica"], told["bare"]) == ("content", "a", "whence-else")
+    assert [os.getxattr(site.mountpoint, "user.elmer.replica") for site in (a, b)] == [b"a", b"b"]
+    with pytest.raises(PermissionError):
+        os.setxattr(b / beside, "user.elmer.replica", b"c")
+    for program in (["cp", "-a"], ["rsync", "-aX"]):
+        copy = tmp_path / program[0]
+        run(*program, b / entry, copy)
+        assert os.listxattr(copy) == ["user.k"]
