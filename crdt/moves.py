@@ -35,8 +35,7 @@ Step = tuple[bytes, Row, Outcome | None]  # of a replay: key, move, and what the
 LOG_START, LOG_END = b"G", b"H"
 COMMIT_SIZE = 17  # of the part of a key that says which commit it is
 DOT, HLC, INO, PARENT, NAME = 0, 1, 4, 6, 7  # where the row of a stamped placement has them
-MET = Ino(-1)  # no number of an inode
-DEPTH_MAX = 1 << 24  # of a tree: what is deeper is a cycle
+TOP, MET = 0, -1  # the number of the root in a replay; no number
 
 
 class Logged(NamedTuple):
@@ -63,14 +62,16 @@ class Replay:
 
     Of the part of the log that is replayed nothing is kept but, for each directory in it, the move that is
     in effect: memory is bounded by the directories that moved, not by their moves.  Moves are rows here,
-    as they lie in the log: to make each a fact would be most of the cost.
+    as they lie in the log: to make each a fact would be most of the cost.  The tree, which every move is
+    checked against up to the root, is a list: directories are counted, in the order in which they are met.
     """
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.current: dict[Ino, MoveKey | None] = {}  # the move in effect by now; None: the creation
-        self.parents: dict[Ino, Ino] = {}  # where that move put it, as far as somebody asked
         self.before: dict[Ino, MoveKey | None] = {}  # what was in effect before the batch
+        self.numbers: dict[Ino, int] = {ROOT: TOP}
+        self.parents: list[int] = [TOP]  # by number, what each is in by now
 
     def run(self, new: Iterable[Stamped[Placement]]) -> dict[Ino, Stamped[Placement]]:
         """Merge these moves; return the directories that stand elsewhere now, and where."""
@@ -111,64 +112,71 @@ class Replay:
 
     def _redo(self, group: list[Step]) -> None:
         """Do the moves of one commit to one name, all or none."""
-        takes = not self._is_within(group[0][1][PARENT], [move[INO] for _, move, _ in group])
-        for key, move, logged in group:
+        into = self._number(group[0][1][PARENT])
+        members = [self._number(move[INO]) for _, move, _ in group]
+        takes = not self._is_within(into, members)
+        for member, (key, move, logged) in zip(members, group, strict=True):
             ino = move[INO]
             old = self.current[ino] if ino in self.current else self._standing(ino)
             if logged != (old, takes):
                 self.state.put(key, pack((move, old, takes)))
             if takes:
                 self.current[ino] = (move[HLC], move[DOT])
-                self.parents[ino] = move[PARENT]
+                self.parents[member] = into
 
     def _standing(self, ino: Ino) -> MoveKey | None:
         """Return the move in effect of a directory that is not in this part of the log."""
-        inode = self.state.inode(ino)
-        assert inode is not None, ino
-        assert inode.at is not None, ino
-        at = None if inode.at == inode.created else (inode.at.hlc, inode.at.dot)
-        self.current[ino] = self.before[ino] = at
-        return at
+        created, at = self.state.places(ino)
+        assert at is not None, ino
+        key = None if at == created else (at[HLC], at[DOT])
+        self.current[ino] = self.before[ino] = key
+        return key
 
-    def _is_within(self, directory: Ino, members: list[Ino]) -> bool:
+    def _is_within(self, directory: int, members: list[int]) -> bool:
         """Is it one of these, or inside one, at this point of the replay?"""
         parents = self.parents
-        were = [(ino, parents.get(ino)) for ino in members]
-        for ino in members:
-            parents[ino] = MET  # so that each step up is one look-up and one comparison
+        were = [parents[member] for member in members]
+        for member in members:
+            parents[member] = MET  # so that each step up is one look-up and one comparison
         at = directory
-        for _ in repeat(None, DEPTH_MAX):
-            if at <= ROOT:
+        for _ in repeat(None, len(parents)):
+            if at <= TOP:
                 break
-            at = parents[at] if at in parents else self._parent(at)
-        for ino, parent in were:
-            if parent is None:
-                del parents[ino]
-            else:
-                parents[ino] = parent
-        assert at <= ROOT, f"there is a cycle above {directory}"
+            at = parents[at]
+        for member, parent in zip(members, were, strict=True):
+            parents[member] = parent
+        assert at <= TOP, "there is a cycle"
         return at == MET
 
-    def _parent(self, directory: Ino) -> Ino:
-        """Where it stands at this point of the replay, not having been moved in it yet."""
-        found = ROOT
-        if directory in self.current:
-            found = self._place(directory).fact.parent
-        else:
-            inode = self.state.inode(directory)
-            if inode is not None and inode.at is not None:
-                found = inode.at.fact.parent
-        self.parents[directory] = found
+    def _number(self, ino: Ino) -> int:
+        """Return the number of a directory, having counted it, and all above it, where it is new.
+
+        What was not met in this replay stands where it stood when the replay began.
+        """
+        found = self.numbers.get(ino)
+        if found is None:
+            found = len(self.parents)
+            while ino not in self.numbers:
+                self.numbers[ino] = len(self.parents)
+                self.parents.append(len(self.parents) + 1)  # what is above it is the next, if it is new
+                ino = self._parent(ino)
+            self.parents[-1] = self.numbers[ino]
         return found
+
+    def _parent(self, ino: Ino) -> Ino:
+        """Where a directory stands that was not met in this replay yet."""
+        if ino in self.current:
+            return self._place(ino).fact.parent
+        _, at = self.state.places(ino)
+        return ROOT if at is None else at[PARENT]
 
     def _place(self, ino: Ino) -> Stamped[Placement]:
         """Where the move put it that is in effect at this point."""
         key = self.current[ino]
         if key is None:
-            inode = self.state.inode(ino)
-            assert inode is not None, ino
-            assert inode.created is not None, ino
-            return inode.created
+            created, _ = self.state.places(ino)
+            assert created is not None, ino
+            return stamped_of(created)
         data = self.state.get(_row_key(*key, ino))
         assert data is not None, f"the log lacks a move of {ino}"
         return decode_logged(data).move

@@ -361,6 +361,7 @@ def policy_of(members: Sequence[Inode]) -> Policy:
 Row = tuple[Any, ...]
 
 
+CREATED, AT = 8, 9  # where the row of an inode has them
 REGISTER_FIELD = 5  # where a stamped register has its field: dot, hlc, wall, tag, ino, field
 
 
@@ -407,6 +408,20 @@ def encode_inode(inode: Inode) -> bytes:
             inode.has_records,
         )
     )
+
+
+Places = tuple[Row | None, Row | None]  # of a directory: where it was created and where it stands, as rows
+
+
+def places_of(inode: Inode) -> Places:
+    created, at = inode.created, inode.at
+    return None if created is None else stamped_row(created), None if at is None else stamped_row(at)
+
+
+def decode_places(data: bytes) -> Places:
+    """As `places_of`, without decoding the rest of the row: a replay of moves looks at many directories."""
+    row = cast(Row, unpack(data))
+    return row[CREATED], row[AT]
 
 
 def decode_inode(ino: Ino, data: bytes) -> Inode:

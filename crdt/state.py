@@ -20,13 +20,16 @@ from crdt.rows import (
     Counts,
     Inode,
     Names,
+    Places,
     StoredVersion,
     decode_inode,
     decode_names,
+    decode_places,
     decode_version,
     encode_inode,
     encode_names,
     encode_version,
+    places_of,
 )
 from crdt.store import Store
 
@@ -148,6 +151,15 @@ class State:
             found = _decoded(inode_key(ino), data, lambda row: decode_inode(ino, row))
             remember(self._inodes, ino, found)
         return found
+
+    def places(self, ino: Ino) -> Places:
+        """Where a directory was created and stands, as rows; it is not kept in mind, unlike by `inode`."""
+        inode = self._new_inodes.get(ino) or self._inodes.get(ino)
+        if inode is not None:
+            return places_of(inode)
+        key = inode_key(ino)
+        data = self.store.get(key)
+        return (None, None) if data is None else _decoded(key, data, decode_places)
 
     def known(self, ino: Ino) -> Inode:
         """Return an inode that a fact names.  Raises LookupError where it is not known here."""
