@@ -327,7 +327,10 @@ class Inode:
         return context
 
     def link(self, link: LinkId) -> Link:
-        return self.links.setdefault(link, Link())
+        found = self.links.get(link)
+        if found is None:
+            found = self.links[link] = Link()
+        return found
 
     def facts_of(self, dot: Dot) -> list[Fact]:
         """The facts of this commit that the row holds and nothing superseded.

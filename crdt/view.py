@@ -100,6 +100,7 @@ class Transaction:
         self.directories: set[Ino] = set()
         self.names: set[NameKey] = set()
         self.attributes: set[Ino] = set()
+        self.changed: dict[Ino, tuple[int, int]] = {}  # directories: the newest change, hlc and wall time
         self.contents: dict[Ino, Ref | None] = {}  # what a file showed before the batch
         self.placed: set[Ino] = set()
         self.appeared: set[Ino] = set()  # files that show, or are orphans, and did not before
@@ -232,10 +233,9 @@ class Transaction:
                 self._note_change(directory, new.hlc, new.wall_ns)
 
     def _note_change(self, directory: Ino, hlc: int, wall_ns: int) -> None:
-        counts = self.state.counts(directory)
-        if hlc > counts.changed_hlc:
-            self.state.set_counts(directory, Counts(counts.items, counts.directories, wall_ns, hlc))
-        self.attributes.add(directory)
+        known = self.changed.get(directory)
+        if known is None or hlc > known[0]:
+            self.changed[directory] = hlc, wall_ns
 
     def _set_register(self, new: Stamped[Fact], fact: Register) -> bytes:
         inode = self._edit(fact.ino)
@@ -271,6 +271,7 @@ class Transaction:
 
     def finish(self) -> None:
         """Bring the rows of the view up to date."""
+        self._date_directories()
         if self.moves:
             for ino, place in Replay(self.state).run(self.moves).items():
                 self.state.edit(ino).at = place
@@ -284,6 +285,14 @@ class Transaction:
         self._note_contests()
         self._note_records()
         self.heads.want_blocks(self.appeared)
+
+    def _date_directories(self) -> None:
+        """Note when the newest change of each directory was, once for all of the batch."""
+        for directory, (hlc, wall_ns) in self.changed.items():
+            counts = self.state.counts(directory)
+            if hlc > counts.changed_hlc:
+                self.state.set_counts(directory, Counts(counts.items, counts.directories, wall_ns, hlc))
+        self.attributes.update(self.changed)
 
     def done(self) -> None:
         """The batch is committed."""

@@ -390,16 +390,17 @@ class Replica:
         Raises CodecError on bytes that are no commits of this volume; nothing is changed then.
         """
         new = [commit for commit in map(decode_commit, commits) if commit.dot not in self.seen()]
-        state, hlc, seen = self.state, self.latest_hlc, self.seen()
+        state, hlc, counters = self.state, self.latest_hlc, dict(self.seen().counters)
         try:
             transaction = Transaction(state, self.view, here=False, held=self.held())
             for at, commit in enumerate(new, self.arrival_end):
-                self._check_commit(commit, seen, vector)
+                self._check_commit(commit, counters, vector)
                 self._put_arrival(at, commit, transaction.apply(commit))
-                hlc, seen = max(hlc, commit.hlc), seen.with_dot(commit.dot)
+                hlc = max(hlc, commit.hlc)
+                counters[replica_of(commit.dot)] = counter_of(commit.dot)
             transaction.finish()
             changes = transaction.changes()
-            seen = seen.merge(vector)
+            seen = VersionVector(counters).merge(vector)
             state.put(b"Zcursor" + peer, pack(cursor))
             self._put_clock(hlc, self.arrival_end + len(new), seen)
             state.commit()
@@ -418,12 +419,13 @@ class Replica:
         self.state.rollback()
         self.view.forget_unions()
 
-    def _check_commit(self, commit: Commit, seen: VersionVector, vector: VersionVector) -> None:
-        if commit.dot in seen or commit.dot not in vector:
+    def _check_commit(self, commit: Commit, seen: Mapping[ReplicaId, int], vector: VersionVector) -> None:
+        replica, counter = replica_of(commit.dot), counter_of(commit.dot)
+        if counter <= seen.get(replica, 0) or commit.dot not in vector:
             raise CodecError(f"the commit {commit.dot} is out of order")
-        if replica_of(commit.dot) == self.replica:
+        if replica == self.replica:
             raise CodecError(
-                f"the peer has commit {counter_of(commit.dot)} of this replica, which is not here: this store"
+                f"the peer has commit {counter} of this replica, which is not here: this store"
                 " is an old copy; let it join again"
             )
 
