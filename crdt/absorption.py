@@ -18,7 +18,7 @@ from crdt.causality import BEFORE_ALL
 from crdt.facts import Ref
 from crdt.rows import Head, Inode
 from crdt.state import State
-from crdt.versions import Step, branch, by_lead, fork, is_named, is_on_branch, line, step_of, surviving
+from crdt.versions import Forks, Step, by_lead, is_named, is_on_branch, line, step_of, surviving
 
 Group = list[Head]  # the head that shows, then those that hide under it
 
@@ -39,10 +39,11 @@ def shown_groups(state: State, inode: Inode) -> list[Group]:
         use = [head for head in heads if not head.closed and not head.dropped]
     else:
         use = surviving(state, inode)
+    forks = Forks(state)
     if not use:
-        ordered = by_lead(state, heads)
+        ordered = by_lead(forks, heads)
         return [[max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]]
-    return _grouped(state, by_lead(state, use))
+    return _grouped(forks, by_lead(forks, use))
 
 
 def shown_heads(state: State, inode: Inode) -> list[Head]:
@@ -66,11 +67,11 @@ def _let_go(head: Head) -> int:
     return min((time for time in (head.closed, head.dropped) if time), default=0)
 
 
-def _grouped(state: State, heads: list[Head]) -> list[Group]:
+def _grouped(forks: Forks, heads: list[Head]) -> list[Group]:
     """Group heads, given best lead first."""
     if len(heads) == 1:
         return [heads]
-    under = [_nearest_that_hides(state, heads, at) for at in range(len(heads))]
+    under = [_nearest_that_hides(forks, heads, at) for at in range(len(heads))]
     over = [last_over(at, under.__getitem__) for at in range(len(heads))]
     groups = {at: [heads[at]] for at in range(len(heads)) if over[at] == at}
     for at, head in enumerate(heads):
@@ -93,16 +94,13 @@ def last_over(at: int, under: Callable[[int], int | None]) -> int:
     return way[-1]
 
 
-def _nearest_that_hides(state: State, heads: list[Head], at: int) -> int | None:
+def _nearest_that_hides(forks: Forks, heads: list[Head], at: int) -> int | None:
     """Return which head this one hides under, of those that it forked from last.
 
     t, u, t on one branch does not hide a t that was written on a third one, which forked before.
     """
-    mine = heads[at].ref
-    common: dict[int, Ref | None] = {}
-    for other, head in enumerate(heads):
-        if other != at:
-            common[other] = fork(branch(state, mine), branch(state, head.ref)).common
+    state, mine = forks.state, heads[at].ref
+    common = {other: forks.of(mine, head.ref).common for other, head in enumerate(heads) if other != at}
     stamps = {o: BEFORE_ALL if c is None else step_of(state, c).stamp for o, c in common.items()}
     nearest = max(stamps.values())
     for other, stamp in stamps.items():

@@ -134,9 +134,10 @@ class Entry:
 class View:
     """What the rows show.  `name_of` gives the name of a replica."""
 
-    def __init__(self, state: State, name_of: NameOf) -> None:
+    def __init__(self, state: State, name_of: NameOf, *, is_fixed: bool = False) -> None:
         self.state = state
         self.name_of = name_of
+        self.is_fixed = is_fixed  # nothing is edited while this view is used
         self.shared_names = 0  # (directory, name) pairs with more than one directory; kept by crdt.view
         self._members: dict[Ino, tuple[Ino, ...]] = {}
         self._groups: dict[tuple[tuple[Ino, ...], bytes], list[Entry]] = {}
@@ -264,14 +265,14 @@ class View:
     def group(self, members: tuple[Ino, ...], raw: bytes) -> list[Entry]:
         """Return all that stands at one name: the entry with the bare name, then the conflict entries.
 
-        Found once between two commits; nobody may change it.
+        Found once between two commits, and in a fixed view; nobody may change it.
         """
         items = self.items(members, raw)
         if not items:
             return []
         if len(items) == 1 and not items[0][1].branches:
             return [self.single(*items[0], raw)]
-        if not self.state.is_committed():
+        if not self.is_fixed and not self.state.is_committed():
             return self._group(members, items, raw)
         if self._groups_after != self.state.commit_count:
             self._groups.clear()
@@ -514,11 +515,15 @@ class View:
 
 
 def branches(state: State, inode: Inode) -> list[tuple[Head, Ref]]:
-    """The heads of a file that show beside it, each with the first version of its branch.
+    """The heads of a file that show beside it, each with the first version of its branch."""
+    return branches_of(state, shown_heads(state, inode))
+
+
+def branches_of(state: State, heads: list[Head]) -> list[tuple[Head, Ref]]:
+    """As `branches`, of the heads that show.
 
     One whose content is not here yet has nothing to show: not what the file was before they parted.
     """
-    heads = shown_heads(state, inode)
     found = []
     for position, head in enumerate(heads):
         if position:

@@ -80,10 +80,13 @@ def lineage_of(state: State, ref: Ref) -> Ref | None:
 
 def branch(state: State, head: Ref) -> Iterator[Step]:
     """Walk along first parents, newest first."""
-    ref: Ref | None = head
-    while ref is not None:
-        yield step_of(state, ref)
-        ref = previous(state, ref)
+    ref = head
+    while (stored := state.version(ref)) is not None:
+        yield Step(Stamp(stored.hlc, stored.dot), ref)
+        if not stored.fact.parents:
+            return
+        ref = stored.fact.parents[0]
+    yield step_of(state, ref)
 
 
 def line(state: State, head: Ref, via: Ref | None, *, settled_only: bool = False) -> Iterator[Step]:
@@ -171,13 +174,29 @@ def order(found: Fork) -> int:
     return 1 if found.left > found.right else -1
 
 
-def by_lead(state: State, heads: list[Head]) -> list[Head]:
+class Forks:
+    """Where the branches of some heads part, each pair looked at once."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._known: dict[tuple[Ref, Ref], Fork] = {}
+
+    def of(self, left: Ref, right: Ref) -> Fork:
+        found = self._known.get((left, right))
+        if found is None:
+            found = fork(branch(self.state, left), branch(self.state, right))
+            self._known[left, right] = found
+            self._known[right, left] = Fork(found.right, found.left, found.common)
+        return found
+
+
+def by_lead(forks: Forks, heads: list[Head]) -> list[Head]:
     """Return heads of one file, the one that leads first."""
     if len(heads) < 2:
         return heads
 
     def compare(a: Head, b: Head) -> int:
-        return order(fork(branch(state, a.ref), branch(state, b.ref)))
+        return order(forks.of(a.ref, b.ref))
 
     return sorted(heads, key=cmp_to_key(compare), reverse=True)
 

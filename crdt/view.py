@@ -47,7 +47,7 @@ from crdt.facts import (
 )
 from crdt.heads import Heads
 from crdt.moves import Replay, log_key
-from crdt.names import View, branch_ino, branches, names_row_key
+from crdt.names import View, branch_ino, branches, branches_of, names_row_key
 from crdt.plausible import check
 from crdt.records import acknowledged_key, record_key, records_of
 from crdt.rows import (
@@ -109,6 +109,7 @@ class Transaction:
         self.shared_names = 0
         self.tree_changed = False
         self._before: View | None = None
+        self._after: View | None = None
         self._contested: set[NameKey] | None = None
 
     # -- facts into rows -----------------------------------------------------------------------------
@@ -285,6 +286,7 @@ class Transaction:
         self._note_contests()
         self._note_records()
         self.heads.want_blocks(self.appeared)
+        self._after = None  # what was looked at on the way was not the end of it
 
     def _date_directories(self) -> None:
         """Note when the newest change of each directory was, once for all of the batch."""
@@ -482,10 +484,11 @@ class Transaction:
         return self.view_before().state.inode(ino), self._known(ino)
 
     def view_after(self) -> View:
-        """Return the view as it will be once the batch is committed."""
-        view = View(self.state, self.view.name_of)
-        view.shared_names = self.view.shared_names + self.shared_names
-        return view
+        """Return the view as it will be once the batch is committed; for use when it is finished."""
+        if self._after is None:
+            self._after = View(self.state, self.view.name_of, is_fixed=True)
+            self._after.shared_names = self.view.shared_names + self.shared_names
+        return self._after
 
     def _add_names(
         self, changes: Changes, key: NameKey, views: tuple[View, View], *, contested: bool
@@ -521,7 +524,7 @@ class Transaction:
         changed = self.contents[ino] != shows if ino in self.contents else bool(ino & DERIVED)
         changes.inode(ino, content=changed)
         if inode.branches:
-            for _, top in branches(self.state, inode):
+            for _, top in branches_of(self.state, heads):
                 changes.inode(branch_ino(top), content=True)
 
 
