@@ -92,7 +92,12 @@ class Heads:
             if is_on_branch(self.state, top, by):
                 claimant.settled.append((head, by))
             elif all(head.ref != other.ref for other in claimant.heads):
-                claimant.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
+                self._reopen(claimant, head, by)
+
+    def _reopen(self, inode: Inode, head: Head, by: Ref) -> None:
+        """What was settled is a head again, but closed.  Nobody may have asked for its blocks."""
+        inode.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
+        self._doubt_all(inode.ino, head)
 
     def _is_claimed(self, top: Ref, head: Head) -> bool:
         return is_on_branch(self.state, top, head.ref)
@@ -106,7 +111,7 @@ class Heads:
         for head, by in by_moved:
             known = {other.ref for other, _ in holder.settled} | {other.ref for other in holder.heads}
             if head.ref not in known:
-                holder.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
+                self._reopen(holder, head, by)
         stored = self.state.version(top)
         if stored is None or not moved:
             return
@@ -358,6 +363,11 @@ class Heads:
     def _doubt(self, ino: Ino, map_ino: Ino, map_id: int, blocks: dict[int, bytes]) -> None:
         self.doubtful.setdefault(ino, {}).setdefault((map_ino, map_id), {}).update(blocks)
 
+    def _doubt_all(self, ino: Ino, head: Head) -> None:
+        if head.map:
+            blocks = dict(BlockMap(self.state, head.map_ino, head.map).items())
+            self._doubt(ino, Ino(head.map_ino), head.map, blocks)
+
     def want_blocks(self, appeared: Iterable[Ino]) -> None:
         """Note the blocks that maps of this batch name and that are not here; forget those that no map
         names any more.
@@ -367,9 +377,7 @@ class Heads:
         """
         for ino in appeared:
             for head in self._inode(ino).heads:
-                if head.map:
-                    blocks = dict(BlockMap(self.state, head.map_ino, head.map).items())
-                    self._doubt(ino, Ino(head.map_ino), head.map, blocks)
+                self._doubt_all(ino, head)
         for ino in self.touched | self.doubtful.keys():
             inode = self._inode(ino)
             self._forget_blocks(inode)

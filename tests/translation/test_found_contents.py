@@ -60,3 +60,28 @@ def test_what_a_branch_waits_for_is_forgotten_where_it_was_replaced_in_a_file_of
     c.hear(a, blocks=False)
     assert c.replica.wanted(9) == []
     assert exchange(*peers) == {"f": "B", "mine": "small"}
+
+
+def test_a_settled_content_that_is_an_alternative_again_is_asked_for():
+    """B settles A's large content, which is not here, and removes the file: nobody waits for that any more.
+
+    C's edit brings the file back; then what B had chosen is another file, and A's is an alternative again.
+    """
+    a, b, c, d = peers = shells(0, 0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", "A" * 40_000)
+    d.write("f", "D")
+    c.write("f", "C")
+    b.hear(a, d, blocks=False)
+    (entry,) = (name.decode() for name, _ in b.list() if name != b"f")
+    b.remove(entry)
+    b.remove("f")
+    assert b.replica.wanted(9) == []
+    b.hear(c, blocks=False)
+    assert b.shows == {"f": "C"}
+    c.hear(a, d)
+    c.chmod(next(path for path, text in c.shows.items() if text == "D"), 0o600)
+    b.hear(c, blocks=False)
+    assert b.findings() == []
+    exchange(*peers)
