@@ -232,14 +232,16 @@ class Programs:
         known = self.stat(parent, name)
         replaced = self.stat_or_none(new_parent, new_name)
         seen = set() if replaced is None else self.what_goes_with(replaced)
-        before, waits = self.commits(), self.site.waits()
+        before, hides = self.commits(), self.site.waits()
+        if replaced is not None:
+            hides = hides or any(self.handles.of(replaced.ino))
         self.fs.rename(parent, name, new_parent, new_name)
         if replaced is not None and replaced.ino != known.ino and is_last_name(replaced):
             self.handles.mark_unlinked(replaced.ino)
             self.note_gone(before, seen)
         moved = self.stat(new_parent, new_name)
         # What was merged and did not show may stand at this name, too: as a twin, under an older number.
-        require(waits or moved.ino == known.ino, "POSIX", f"{new_name!r} is not what was moved")
+        require(hides or moved.ino == known.ino, "POSIX", f"{new_name!r} is not what was moved")
 
     # -- attributes ------------------------------------------------------------------------------
 
