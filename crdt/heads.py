@@ -239,7 +239,7 @@ class Heads:
         kept = (missing and self._is_whole(inode.ino)) or (not here and old.ref in self.held)
         before = old.before if self._is_needed(old.before) else None
         map_id = old.map
-        if kept and before is None and old.before is None and (old.size or not missing):
+        if kept and before is None and old.before is None and self._can_show(old, missing=missing):
             before = old
             map_id = self._copy_of(inode.ino, old, map_ino, version)
         elif version.inline is not None and before is not None and before.ref not in self.held:
@@ -250,6 +250,12 @@ class Heads:
         if missing:
             self._doubt(inode.ino, map_ino, map_id, dict(version.changed))
         return new._replace(map=map_id, map_ino=map_ino, before=before)
+
+    def _can_show(self, old: Head, *, missing: bool) -> bool:
+        """Is an older content better than none?  An empty one is as good as none, and of a bare one nothing
+        is known."""
+        stored = self.state.version(old.ref)
+        return bool(old.size or not missing) and not (stored is not None and stored.fact.bare)
 
     def _is_needed(self, before: Head | None) -> bool:
         """An empty content is as good as none, but where an open file goes on from it."""

@@ -30,7 +30,8 @@ class BlocksMissing(OSError):
 class Shown(NamedTuple):
     """What an inode number shows.
 
-    Small content is `inline`; else its block map is `map`, in the rows of `map_ino`.
+    Small content is `inline`; else its block map is `map`, in the rows of `map_ino`.  One that is `bare` was
+    superseded before it was sent, and what did that is on its way: it can be written anew, but not be read.
     """
 
     owner: Ino  # whose rows hold the branch: the inode itself, or of a conflict entry its file
@@ -43,6 +44,12 @@ class Shown(NamedTuple):
     digest: bytes
     first_digest: bytes
     settled: tuple[Ref, ...]  # further heads that a new version must name as parents
+    bare: bool = False
+
+    def require_content(self) -> None:
+        """Raises OSError (EIO) where nobody here knows what it is."""
+        if self.bare and self.size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class Author(NamedTuple):
@@ -93,7 +100,8 @@ class Base(Rows, Protocol):
 
 
 def blocks_of(rows: Rows, branch: Shown, indices: Sequence[int]) -> list[bytes]:
-    """Return the blocks at these indices, which ascend.  Raises BlocksMissing."""
+    """Return the blocks at these indices, which ascend.  Raises BlocksMissing, OSError (EIO)."""
+    branch.require_content()
     if branch.inline is not None:
         return [HOLE if index else branch.inline for index in indices]
     block_map = BlockMap(rows, branch.map_ino, branch.map)
@@ -108,7 +116,8 @@ def blocks_of(rows: Rows, branch: Shown, indices: Sequence[int]) -> list[bytes]:
 
 
 def read_branch(rows: Rows, branch: Shown, offset: int, size: int) -> bytes:
-    """Return the bytes from `offset` on, fewer at the end of the content.  Raises BlocksMissing."""
+    """Return the bytes from `offset` on, fewer at the end of the content.  Raises as `blocks_of` does."""
+    branch.require_content()
     if branch.inline is not None:
         return branch.inline[offset : offset + size]
     end = min(offset + size, branch.size)

@@ -371,6 +371,13 @@ class Content:
         if session.weight > SLICE_BYTES:
             self._draft_blocks(session)
 
+    def goes_on(self, ino: Ino) -> None:
+        """A merge may have brought what a file shows whose content nobody here could know."""
+        session = self.sessions[ino]
+        if not session.detached:
+            session.rebase(self.base.shown(ino))
+            self.uncovered.add(ino)
+
     def overtaken(self, ino: Ino) -> None:
         """A merge changed what the file shows where no session hides it."""
         session = self.sessions.get(ino)

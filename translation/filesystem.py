@@ -77,8 +77,6 @@ class ContentBase:
             return Shown(owner, head.ref, 0, head.mtime_ns, 0, owner, b"", EMPTY_DIGEST, b"", settled)
         fact = stored.fact
         inline = fact.inline
-        if fact.bare:
-            raise posix_error(errno.EIO)  # superseded before it was sent; what did that is on its way
         if not head.map and inline is None:
             inline = b""
         return Shown(
@@ -92,6 +90,7 @@ class ContentBase:
             fact.digest,
             fact.first_digest,
             settled,
+            fact.bare,
         )
 
     def author(self, ino: Ino, writer: Caller) -> Author:
@@ -116,6 +115,8 @@ class ContentBase:
             if is_on_branch(self.replica.state, head, candidate.ref):
                 stored = self.replica.state.version(head)
                 in_blocks = stored is not None and stored.fact.inline is None
+                if stored is not None and stored.fact.bare:
+                    return self._shown(inode.ino, candidate._replace(ref=head))  # nobody has seen what came
                 if in_blocks or self._has_content_of(candidate.ref, head):
                     return self._shown(inode.ino, candidate)
                 # Somebody here wrote under another name of the branch (a conflict entry's): what is written
@@ -416,7 +417,9 @@ class FileSystem:
             state = self.replica.state
             inode = state.inode(ino)
             shown = self.attributes.target(ino).head
-            if shown is not None and shown.ref != session.base.head:
+            if session.base.bare and not session.changed:
+                self.content.goes_on(ino)
+            elif shown is not None and shown.ref != session.base.head:
                 self.content.overtaken(ino)
             if session.detached and inode is not None and (inode.shown or is_orphan(state, inode)):
                 self.content.attach(ino)

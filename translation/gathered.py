@@ -162,6 +162,7 @@ class Gathered:
         end = offset + len(data)
         if end > SIZE_MAX:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self._keep_content()
         first, start = divmod(offset, BLOCK_SIZE)
         last = (end - 1) // BLOCK_SIZE
         head, tail = self._to_overwrite(rows, first, last, start, end)
@@ -176,6 +177,11 @@ class Gathered:
             self._overwrite(last, tail, 0, data[at:])
         self.size = max(self.size, end)
         self._touch(now_ns)
+
+    def _keep_content(self) -> None:
+        """Some of the content of `base` is kept, unless all was cut away."""
+        if self.cut != 0:
+            self.base.require_content()
 
     def _to_overwrite(
         self, rows: Base, first: int, last: int, start: int, end: int
@@ -223,6 +229,8 @@ class Gathered:
         """Raises BlocksMissing where the cut goes through a block that is not here."""
         if size > SIZE_MAX:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        if size:
+            self._keep_content()
         if size < self.size:
             self._cut(rows, size)
         self.size = size

@@ -1,0 +1,61 @@
+"""In the middle of a pass that is cut into slices: it is durable so far, and the peer may be away for weeks.
+
+Of a version that was superseded before it was sent only its place in the history comes: it is bare.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from crdt.facts import Ino
+from tests.shell import Shell, exchange, shells
+
+
+def half_a_pass(text: str = "newer") -> list[Shell]:
+    """B has written to f, and then heard of A's first version and not of the one that superseded it."""
+    a, b = peers = shells(0, 0)
+    a.create("f")
+    exchange(*peers)
+    b.write("f", "B")
+    a.write("f", "older")
+    a.write("f", text)
+    next(b.hear_one_by_one(a))
+    assert b.stat("f").size == len("older")
+    return peers
+
+
+def test_a_bare_file_is_written_anew():
+    """Nobody can read it, or add to it, but `echo > f` waits for no peer."""
+    a, b = half_a_pass()
+    for act in (lambda: b.read("f"), lambda: b.append("f", "+")):
+        with pytest.raises(OSError, match="Input/output") as refused:
+            act()
+        assert refused.value.errno == errno.EIO
+    b.write("f", "mine")
+    assert b.shows["f"] == "mine"
+    assert sorted(exchange(a, b).values()) == ["B", "mine", "newer"]
+
+
+@pytest.mark.parametrize("text", ["newer", "newer" * 10_000])
+def test_a_bare_file_that_is_open_shows_what_comes(text: str):
+    a, b = half_a_pass(text)
+    fh = b.open_file("f")
+    b.hear(a)
+    assert b.fs.getattr(b.stat("f").ino, fh).size == len(text)
+    assert b.fs.read(fh, 0, 100_000).decode() == text
+    b.fs.write(fh, 0, b"N")
+    b.close(fh)
+    assert sorted(exchange(a, b).values()) == ["B", "N" + text[1:]]
+
+
+def test_a_bare_file_that_is_written_while_the_rest_comes_is_a_branch():
+    a, b = half_a_pass()
+    fh = b.open_file("f")
+    b.fs.setattr(Ino(b.stat("f").ino), size=0)
+    b.fs.write(fh, 0, b"mine")
+    b.hear(a)
+    assert b.fs.read(fh, 0, 100) == b"mine"
+    b.close(fh)
+    assert sorted(exchange(a, b).values()) == ["B", "mine", "newer"]
