@@ -28,7 +28,7 @@ BREAKAGES = [
     Breakage(
         "a cycle is not seen",
         "crdt/moves.py",
-        "takes = not self._is_within(group[0][1][PARENT], [move[INO] for _, move, _ in group])",
+        "takes = not self._is_within(into, members)",
         "takes = True",
         (
             f"{ROWS}::test_row_9_two_directories_moved_into_each_other",
@@ -185,7 +185,7 @@ BREAKAGES = [
     Breakage(
         "of two branches the one that was edited last leads",
         "crdt/versions.py",
-        "return order(fork(branch(state, a.ref), branch(state, b.ref)))",
+        "return order(forks.of(a.ref, b.ref))",
         "return 1 if a.stamp > b.stamp else -1",
         (f"{STORIES}::test_an_edit_leaves_the_name_of_a_conflict_entry",),
     ),
