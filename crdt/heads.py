@@ -48,6 +48,11 @@ class Place(NamedTuple):
     block: int  # its index
 
 
+def own_heads(inode: Inode) -> list[Head]:
+    """The versions of a file that none of it extends, settled or not."""
+    return [*inode.heads, *(head for head, _ in inode.settled)]
+
+
 class Heads:
     """Applies the versions of one batch of commits.  `touched`: inodes whose heads changed."""
 
@@ -74,7 +79,7 @@ class Heads:
                 holder.heads[at] = head._replace(before=None)
         self._move_waiting(holder.ino, claimant.ino, {(Ino(h.map_ino), h.map) for h in moved if h.map})
         self._claim_settled(claimant, holder, top)
-        self._give_back(holder, top, [*moved, *(head for head, _ in claimant.settled)])
+        self._give_back(holder, top, own_heads(claimant))
         self.state.edit(top.ino).splits.append((top, claimant.ino))
         self.touched |= {holder.ino, claimant.ino}
 
@@ -88,16 +93,18 @@ class Heads:
         """What was settled by a version outside of the claimed branch is a closed head of the claimant."""
         claimed = [pair for pair in holder.settled if self._is_claimed(top, pair[0])]
         holder.settled = [pair for pair in holder.settled if pair not in claimed]
-        for head, by in claimed:
-            if is_on_branch(self.state, top, by):
-                claimant.settled.append((head, by))
-            elif all(head.ref != other.ref for other in claimant.heads):
-                self._reopen(claimant, head, by)
+        claimant.settled += [pair for pair in claimed if is_on_branch(self.state, top, pair[1])]
+        self._reopen(claimant, [pair for pair in claimed if pair not in claimant.settled])
 
-    def _reopen(self, inode: Inode, head: Head, by: Ref) -> None:
-        """What was settled is a head again, but closed.  Nobody may have asked for its blocks."""
-        inode.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
-        self._doubt_all(inode.ino, head)
+    def _reopen(self, inode: Inode, settled: list[tuple[Head, Ref]]) -> None:
+        """What was settled is a head again, but closed, unless another version of the file goes on from it.
+        Nobody may have asked for its blocks."""
+        newest = {head.ref for head in own_heads(inode)} | {head.ref for head, _ in settled}
+        for head, by in settled:
+            known = any(other.ref == head.ref for other in own_heads(inode))
+            if not known and not any(is_on_branch(self.state, head.ref, ref) for ref in newest - {head.ref}):
+                inode.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
+                self._doubt_all(inode.ino, head)
 
     def _is_claimed(self, top: Ref, head: Head) -> bool:
         return is_on_branch(self.state, top, head.ref)
@@ -108,16 +115,12 @@ class Heads:
             pair for pair in holder.settled if any(is_on_branch(self.state, pair[1], h.ref) for h in moved)
         ]
         holder.settled = [pair for pair in holder.settled if pair not in by_moved]
-        for head, by in by_moved:
-            known = {other.ref for other, _ in holder.settled} | {other.ref for other in holder.heads}
-            if head.ref not in known:
-                self._reopen(holder, head, by)
+        self._reopen(holder, by_moved)
         stored = self.state.version(top)
         if stored is None or not moved:
             return
         extended = stored.fact.parents[0]
-        left = [*holder.heads, *(head for head, _ in holder.settled)]
-        if not any(is_on_branch(self.state, extended, head.ref) for head in left):
+        if not any(is_on_branch(self.state, extended, head.ref) for head in own_heads(holder)):
             holder.heads.append(self._head_at(moved[0], extended, stored.hlc))
 
     def _head_at(self, descendant: Head, ref: Ref, closed: int) -> Head:
@@ -346,7 +349,7 @@ class Heads:
 
     def _settle(self, inode: Inode, parent: Ref, by: Ref, hlc: int) -> None:
         """Another head is settled by a version of `inode`; of the same file it is no head any more."""
-        own = [head for head in (*inode.heads, *(h for h, _ in inode.settled)) if head.ref == parent]
+        own = [head for head in own_heads(inode) if head.ref == parent]
         if own:
             inode.settled.append((own[0], by))
             inode.heads = [head for head in inode.heads if head.ref != parent]

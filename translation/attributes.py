@@ -12,6 +12,7 @@ from crdt.absorption import shown_heads
 from crdt.causality import Context, join
 from crdt.codec import unpack
 from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Xattr
+from crdt.heads import own_heads
 from crdt.names import Entry
 from crdt.rights import CAPABILITY, SET_ID, shows_capability
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
@@ -86,7 +87,7 @@ class AttributeRequests(Twins):
                 if first == top:
                     return Target(inode, head, top)
         for inode in holders:
-            for head in (*inode.heads, *(settled for settled, _ in inode.settled)):
+            for head in own_heads(inode):
                 if is_on_branch(self.state, top, head.ref):
                     return Target(inode, head, top, shows=False)
         raise posix_error(errno.ENOENT)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST
 from crdt.facts import ROOT, SUPERUSER, Caller, Fact, Ino, Kind, Ref, Version, VersionId
+from crdt.heads import own_heads
 from crdt.names import Entry
 from crdt.rights import may_write, under
 from crdt.rows import Head, Inode
@@ -105,7 +106,7 @@ class ContentBase:
         inode = state.inode(owner_of(state, head))
         if inode is None:
             return None
-        candidates = (*inode.heads, *(settled for settled, _ in inode.settled))
+        candidates = own_heads(inode)
         for candidate in candidates:
             if candidate.ref == head:
                 return self._shown(inode.ino, candidate)

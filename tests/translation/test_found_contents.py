@@ -85,3 +85,28 @@ def test_a_settled_content_that_is_an_alternative_again_is_asked_for():
     b.hear(c, blocks=False)
     assert b.findings() == []
     exchange(*peers)
+
+
+def test_a_file_that_was_split_off_shows_its_newest_content_though_all_of_it_was_settled():
+    """B settles A's entry, D what A has made of it since, and C has made it a file, knowing the first of it.
+
+    B, whose clock is ahead, went on showing the older content there: it had been settled later.
+    """
+    a, b, c, d = peers = shells(0, 1000, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    b.write("f", "B")
+    a.write("f", "A")
+    b.hear(a)
+    c.hear(a, b)
+    d.hear(a, b)
+    (entry,) = b.shows.keys() - {"f"}
+    a.write("f", "A, later")
+    d.hear(a)
+    d.remove(entry)
+    b.remove(entry)
+    c.move(entry, "mine")
+    b.hear(d)
+    b.hear(c)
+    assert b.shows["mine"] == "A, later"
+    exchange(*peers)
