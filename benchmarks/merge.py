@@ -56,6 +56,7 @@ def measure_moves(run: Scratch, arguments: argparse.Namespace) -> list[Figure]:
         Figure("directories", [len(directories)], ""),
         Figure("names in the path of one, on average", [depth], ""),
         Figure(f"{into}: the merge", [each["seconds"] for each in few], "s", "1 s"),
+        Figure(f"{into}: processor time of the merge", [each["cpu_s"] for each in few], "s"),
         Figure(f"{into}: rows of the log written", [each["rows"]["G"] for each in few], "rows"),
         Figure(f"{all_late}: the move operation", list(map(speed, replays)), "/s", "50,000/s"),
         Figure(f"{all_late}: the merge", list(map(speed, many)), "/s"),

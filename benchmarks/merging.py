@@ -27,6 +27,7 @@ from crdt.facts import Placement
 from crdt.moves import Replay
 from crdt.rows import Stamped
 from elmer.daemon import GC_THRESHOLDS
+from elmer.local import collector_paused
 
 MERGE_TIMEOUT_S = 1800
 AFTER_ALL_NS = 1_900_000_000_000_000_000
@@ -79,7 +80,8 @@ def merge(site: Site, path: Path) -> list[dict[str, object]]:
 
 
 def _receive(site: Site, each: Pass) -> None:
-    site.replica.receive(*each.for_receive())
+    with collector_paused():
+        site.replica.receive(*each.for_receive())
     each.commits.clear()  # as a peer's session lets go of them
 
 

@@ -186,7 +186,7 @@ def test_merges_of_moves_and_unions_are_measured(place):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["problems"] == []
-    assert len(said["figures"]) == 15
+    assert len(said["figures"]) == 16
     assert all(figure["median"] > 0 for figure in said["figures"])
 
 

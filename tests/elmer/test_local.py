@@ -1,5 +1,6 @@
 """A replica as replication sees it: errors of the kind it expects, short holds, the kernel told first."""
 
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -94,6 +95,24 @@ def test_bytes_that_are_no_commits_are_the_peers_fault(b, commits):
         b.local.receive(commits, VersionVector({ReplicaId(1): 1}), b"p" * 16, 1)
     assert b.replica.facts_count() == before
     assert not b.lock.locked()
+
+
+def test_the_collector_rests_while_commits_are_merged_and_goes_on_afterwards(a, b, monkeypatch):
+    a.write(b"f", b"content")
+    commits, vector, cursor = a.everything()
+    merged, enabled = b.replica.receive, []
+
+    def receive(*arguments: object) -> None:
+        enabled.append(gc.isenabled())
+        merged(*arguments)
+
+    monkeypatch.setattr(b.replica, "receive", receive)
+    with pytest.raises(PeerError):
+        b.local.receive([b"no commit"], vector, a.local.store_id, cursor)
+    assert gc.isenabled()
+    b.local.receive(commits, vector, a.local.store_id, cursor)
+    assert gc.isenabled()
+    assert enabled == [False, False]
 
 
 def test_a_copied_replica_may_not_come_in(a):
