@@ -175,8 +175,8 @@ class Namespace(Lineage, Twins):
         if self.has_other_names(entry):
             twins, _ = self.remove_twins(entry, dropping=True)
             return [self.remove(inode, entry.link), *twins]
-        alternatives = self.alternatives(entry)
-        if alternatives and inode.is_regular and self.inode(alternatives[0].owner).is_regular:
+        alternatives = [e for e in self.alternatives(entry) if self.inode(e.owner).is_regular]
+        if alternatives and inode.is_regular:
             chosen = alternatives[0]
             twins, settled = self.remove_twins(entry, dropping=False)
             version = self.choice(moment, chosen, [*self.meant_by(entry), *settled])

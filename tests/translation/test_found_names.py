@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import stat
 
 import pytest
 
@@ -209,3 +210,44 @@ def test_a_member_that_somebody_removed_leads_the_union_no_longer():
     assert [attributes.ino for _, attributes in a.list()] == [mine]
     assert a.stat("d").ino == a.fs.getattr(led).ino == mine
     assert exchange(a, b, c) == {"d": "dir", "d/f": "text"}
+
+
+def test_of_a_symlink_and_a_file_beside_it_who_removes_a_file_has_chosen_the_other_file():
+    """A removes the bare file and B, at once, the entry that is a file.
+
+    A's removal was no choice, since the first of what stood beside was a symlink: the entry was gone, which A
+    had kept, and where it had been removed once before, the file as well, which B had chosen.
+    """
+    a, b, c = shells(0, 1, 2)
+    a.symlink("f", "there")
+    b.write("f", "from B")
+    c.write("f", "from C")
+    shown = exchange(a, b, c)
+    entry = next(name for name, content in shown.items() if content == "from B")
+    assert shown["f"] == "from C"
+    a.remove("f")
+    b.remove(entry)
+    assert exchange(a, b, c) == shown
+
+
+def test_a_union_keeps_its_mode_when_the_last_thing_goes_from_a_member_that_was_removed():
+    """A removes `d` and makes it anew; B takes rights away from the old one and makes `d/sub`: they show as
+    one directory, with the rights that both leave.  Then B removes `d/sub`.
+
+    The old member went with it, and the rights that B had taken away were back.
+    """
+    a, b = shells(0, 0)
+    a.mkdir("d")
+    b.hear(a)
+    a.rmdir("d")
+    a.mkdir("d")
+    b.chmod("d", 0o600)
+    b.mkdir("d/sub")
+    assert exchange(a, b) == {"d": "dir", "d/sub": "dir"}
+    before = b.stat("d")
+    assert stat.S_IMODE(before.mode) == 0o600
+    b.rmdir("d/sub")
+    assert exchange(a, b) == {"d": "dir"}
+    for shell in (a, b):
+        now = shell.stat("d")
+        assert (now.mode, now.ino) == (before.mode, before.ino)
