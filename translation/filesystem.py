@@ -369,8 +369,10 @@ class FileSystem:
         target = self.attributes.target(Ino(ino))
         if target.inode.is_directory:
             raise posix_error(errno.EISDIR)
-        self.content.open(Ino(ino), flags)
         unnamed = is_orphan(self.replica.state, target.inode)
+        if unnamed:  # who had it open when its last name went here may still have it
+            self.content.attach(Ino(ino))
+        self.content.open(Ino(ino), flags)
         return self._handle(Handle(Ino(ino), flags, caller, unnamed))
 
     def _handle(self, handle: Handle) -> int:

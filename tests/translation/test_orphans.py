@@ -646,6 +646,24 @@ def test_a_file_that_was_removed_while_open_is_written_again_when_it_comes_back_
     assert contents == {"from B", "TEXT"}
 
 
+def test_an_orphan_is_written_to_while_who_removed_its_last_name_has_it_open():
+    """What was written to it by its name stayed here, as what that program writes does."""
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    a.link("f", "g")
+    b.hear(a)
+    fh = b.open_file("f")
+    a.write("g", "from A")
+    a.remove("g")
+    b.hear(a)
+    b.remove("f")
+    (name,) = shown_orphans(b)
+    b.write_at(at(name), "edited")
+    b.close(fh)
+    contents = {*exchange(a, b).values(), *shown_orphans(a, b).values()}
+    assert contents == {"from A", "edited"}
+
+
 # -- what the kernel is told ---------------------------------------------------------------------------------
 
 
