@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.simulator.histories import Step
 from tests.simulator.play import replay, report, shrink, simulate
+from tests.simulator.steps import Step
 from tests.simulator.world import World
 
 HISTORIES = 2000

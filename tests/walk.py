@@ -70,14 +70,14 @@ def look(fs: FileSystem, parent: Ino, name: bytes, *, reads: bool) -> Found:
     return found
 
 
-def orphans(fs: FileSystem, *, reads: bool = True) -> dict[bytes, Found]:
+def orphans(fs: FileSystem) -> dict[bytes, Found]:
     """Return what is listed of files without a name."""
     found: dict[bytes, Found] = {}
     for entry in fs.listing.orphans():
         attributes = fs.getattr(entry.ino)
         assert entry.name not in found, entry
         assert attributes.nlink == 1, entry
-        found[entry.name] = Found(attributes, content(fs, attributes) if reads else None)
+        found[entry.name] = Found(attributes, content(fs, attributes))
     return found
 
 

@@ -16,7 +16,7 @@ from random import Random
 from crdt.causality import ReplicaId, VersionVector, counter_of, replica_of
 from crdt.codec import CodecError
 from crdt.encoding import decode_commit
-from crdt.facts import Commit, Version
+from crdt.facts import Commit, Ino, Version
 from crdt.store import MemoryStore
 from replication.fetch import Fetch
 from replication.limits import Limits
@@ -130,9 +130,10 @@ class Site:
         self.cluster.disconnect(self)
         self.start()
 
-    def waits(self) -> bool:
-        """Is there a file whose newest content is not here, so that an older one shows?"""
-        return bool(self.replica.hiding() or self.replica.wanted(1))
+    def waiting(self) -> set[Ino]:
+        """The files that show something older than their newest content, or lack blocks of it."""
+        lacking = (Ino(int.from_bytes(key[33:41], "big")) for key, _ in self.store.scan(b"W", b"X"))
+        return {*self.replica.hiding(), *lacking}
 
     def tell(self) -> None:
         """Make durable what is here and let the peers know, as the daemon does after each commit."""

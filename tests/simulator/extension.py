@@ -73,7 +73,7 @@ def extension(programs: Programs, data: Sequence[bytes]) -> Extension | None:
     writes = [fact for commit in commits for fact in commit.facts if is_write(fact)]
     if not 0 < len(writes) == sum(len(commit.facts) for commit in commits) <= WRITES_MAX:
         return None
-    if programs.handles or programs.site.waits():
+    if programs.unsettled():
         return None
     found = Extension(programs, writes)
     return found if found.is_one() else None

@@ -53,7 +53,7 @@ class Handles:
         self.opened.append(Handle(fh, Ino(known.ino), appends))
 
     def write(self, index: int, data: bytes, salt: int) -> None:
-        handle, programs = self._pick(index), self.programs
+        handle, programs = self.pick(index), self.programs
         old = self._read(handle)
         if handle.expected is not None and not handle.appends:
             same = old == handle.expected
@@ -79,14 +79,14 @@ class Handles:
             handle.is_unlinked = True
 
     def fsync(self, index: int) -> None:
-        handle = self._pick(index)
+        handle = self.pick(index)
         left = self._left(handle)
         self.programs.fs.fsync(handle.fh)
         self.programs.site.replica.sync()
         self._promise(handle, left)
 
     def close(self, index: int) -> None:
-        handle = self._pick(index)
+        handle = self.pick(index)
         left = self._left(handle)
         self.programs.fs.flush(handle.fh)
         self.programs.fs.release(handle.fh)
@@ -97,7 +97,7 @@ class Handles:
         while self.opened:
             self.close(0)
 
-    def _pick(self, index: int) -> Handle:
+    def pick(self, index: int) -> Handle:
         if not self.opened:
             raise OSError(errno.EBADF, "nothing is open")
         return self.opened[index % len(self.opened)]

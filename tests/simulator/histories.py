@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulator.programs import MARK, Component, Programs, SymbolicPath, symbolic
+from tests.simulator.steps import Setup, Step
 
 if TYPE_CHECKING:
     from tests.simulator.world import World
@@ -19,7 +20,6 @@ NAME_POOLS: list[list[bytes]] = [
     [b"a", b"b.txt", b"x" * 251 + b".txt"],
     [b"a", b"a.conflict-A-2", b"a.conflict-B-2"],
 ]
-SITE_NAMES = ["A", "B", "C", "D", "berlin-2", "F", "G", "H"]
 WEIGHTS = {
     "create": 12, "put": 8, "append": 5, "patch": 4, "cut": 2, "unlink": 12, "rename": 16, "link": 5,
     "save_by_rename": 4, "save_anew": 2, "save_beside_backup": 2, "mkdir": 8, "rmdir": 6, "symlink": 2,
@@ -27,22 +27,6 @@ WEIGHTS = {
     "settle": 12, "open": 5, "write_handle": 8, "fsync_handle": 1, "close_handle": 4, "tick": 2,
 }  # fmt: skip
 ALWAYS = {"create", "mkdir"}  # else nothing happens
-
-
-class Step(NamedTuple):
-    kind: str
-    site: int
-    arguments: tuple[object, ...] = ()
-    salt: int = 0
-
-
-class Setup(NamedTuple):
-    """What a history is played on."""
-
-    skews_ns: tuple[int, ...]
-    slice_bytes: int
-    stage_commits_max: int
-    contents: int = 0  # how many different ones are written; 0: as good as never the same one
 
 
 class Wish(NamedTuple):

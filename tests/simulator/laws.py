@@ -7,6 +7,7 @@ LAWS = {
     "L2": "a program changes what POSIX says, and nothing else",
     "L3": "nothing that was written is lost",
     "L4": "a merged write changes the entry that it extends, and nothing else",
+    "L5": "a choice holds",
     "L6": "what shows is a tree",
     "L7": "`rm -r` and `mv d/* e/` never fail half way",
     "fsck": "the rows of a store fit together",

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tests.simulator.cluster import Library
-from tests.simulator.histories import SWARM, Generator, Setup, Step, Wish
+from tests.simulator.histories import SWARM, Generator, Wish
 from tests.simulator.laws import Broken
+from tests.simulator.steps import Setup, Step
 from tests.simulator.world import World
 
 LONG_RUN = re.compile(r"(.)\1{30,}")  # in names that are as long as they may be
@@ -63,7 +64,7 @@ def simulate(seed: int, wish: Wish = SWARM) -> Run:
             if step is not None:
                 history.append(step)
                 world.play(step)
-        history.append(Step("heal", 0, (), generator.random.getrandbits(30)))
+        history.append(Step("settle", 0, (), generator.random.getrandbits(30)))
         world.play(history[-1])
 
     failure = failure_of(grow)
@@ -78,7 +79,7 @@ def replay(setup: Setup, history: Iterable[Step]) -> Failure | None:
         for step in history:
             if step.site < len(world.programs):
                 world.play(step)
-        if not history or history[-1].kind != "heal":
+        if not history or history[-1].kind not in ("heal", "settle"):
             world.play(Step("heal", 0))
 
     history = list(history)

@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 
 from crdt.facts import ROOT, Ino
+from crdt.names import Entry
 from crdt.orphans import ORPHANS
 from tests.simulator.cluster import Site
 from tests.simulator.handles import CALLERS, Handles
@@ -87,19 +88,35 @@ class Programs:
             return None
 
     def look(self) -> Seen:
-        """What shows, as it was seen last where nothing was committed since; a tree, law L6."""
-        return self.seen if self.seen_at == self._moment() else self.look_again()
+        """What shows, as it was seen last where nothing was changed since; a tree, law L6."""
+        return self.seen if self.seen_at == (self.fs, self.site.store.batch_count) else self.look_again()
 
     def look_again(self) -> Seen:
-        """What shows, and the orphans, read anew; contents are left out while something is open."""
-        reads = not self.handles
-        orphaned = {ORPHANS_AT + name: each for name, each in orphans(self.fs, reads=reads).items()}
-        self.seen = tree(self.fs, reads=reads) | orphaned
-        self.seen_at = self._moment()
+        """What shows, and the orphans, read anew."""
+        orphaned = {ORPHANS_AT + name: each for name, each in orphans(self.fs).items()}
+        self.seen = tree(self.fs) | orphaned
+        # What is open may show something else as soon as it is closed.
+        self.seen_at = None if self.handles else (self.fs, self.site.store.batch_count)
         return self.seen
 
-    def _moment(self) -> object:
-        return self.fs, self.site.store.batch_count, bool(self.handles)
+    def unsettled(self) -> set[Ino]:
+        """The files that may show more than they do: those open here, and those that wait for content."""
+        return self.with_branches({handle.ino for handle in self.handles.opened} | self.site.waiting())
+
+    def with_branches(self, files: set[Ino]) -> set[Ino]:
+        """With the numbers of the files that they are branches of, and of the branches of those."""
+        if not files:
+            return files
+        entries = [entry for _, entry in self.fs.listing.walk() if not entry.is_directory]
+        owners = files | {self._written_to(entry) for entry in entries if entry.ino in files}
+        return owners | {entry.ino for entry in entries if self._written_to(entry) in owners}
+
+    def _written_to(self, entry: Entry) -> Ino:
+        """The file whose branch an entry is, or was before it became a file of its own."""
+        inode = self.site.replica.state.inode(entry.owner)
+        assert inode is not None, entry
+        claimed = inode.birth.claims
+        return inode.ino if claimed is None else claimed.ino
 
     # -- promises --------------------------------------------------------------------------------
 
@@ -232,7 +249,7 @@ class Programs:
         known = self.stat(parent, name)
         replaced = self.stat_or_none(new_parent, new_name)
         seen = set() if replaced is None else self.what_goes_with(replaced)
-        before, hides = self.commits(), self.site.waits()
+        before, hides = self.commits(), bool(self.site.waiting())
         if replaced is not None:
             hides = hides or any(self.handles.of(replaced.ino))
         self.fs.rename(parent, name, new_parent, new_name)
@@ -260,7 +277,6 @@ class Programs:
         else:
             self.fs.removexattr(known.ino, b"user.k")
 
-
     def touch(self, path: SymbolicPath, mtime_ns: int) -> None:
         known = self.stat(*self.resolve(path))
         self.fs.setattr(known.ino, mtime_ns=mtime_ns)
@@ -275,10 +291,10 @@ class Programs:
         self.handles.open(known, appends=appends)
 
 
-def tree(fs: FileSystem, *, reads: bool = True) -> Seen:
+def tree(fs: FileSystem) -> Seen:
     """What shows, which must be a tree."""
     try:
-        return walk(fs, reads=reads)
+        return walk(fs)
     except AssertionError as error:
         raise Broken("L6", str(error)) from error
 

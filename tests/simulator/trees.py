@@ -71,6 +71,6 @@ def _directory(programs: Programs, path: SymbolicPath) -> Attributes:
 def _fail(programs: Programs, name: bytes, error: OSError) -> None:
     """No name goes, comes or is refused under the hands of who listed it."""
     # What was merged and is not shown here yet keeps its file, and so the directory.
-    if error.errno != errno.EIO and not (programs.handles or programs.site.waits()):
+    if error.errno != errno.EIO and not programs.unsettled():
         raise Broken("L7", f"it fails at {name!r}: {error}") from error
     raise error
