@@ -332,8 +332,9 @@ class FileSystem:
         if entry.is_directory:
             return
         for ino in {entry.ino, *(twin.ino for twin in entry.twins)}:
-            inode = self.replica.state.inode(ino)
-            if inode is None or not inode.shown:
+            state = self.replica.state
+            inode = state.inode(ino)
+            if inode is None or not (inode.shown or is_orphan(state, inode)):
                 self.content.detach(ino)
 
     # -- files -------------------------------------------------------------------------------------

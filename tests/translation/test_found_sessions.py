@@ -253,3 +253,29 @@ def test_an_open_entry_is_removed_here_and_read_on(flags):
     a.hear(b)
     a.close(fh)
     assert exchange(a, b) == {"f": "later"}
+
+
+def test_an_orphan_that_stays_for_what_was_merged_is_written_to_while_a_descriptor_is_left():
+    """A has an orphan open and removes it, not having seen what B added: so it stays.
+
+    What a program then wrote to it went where an open file goes that was removed: nowhere.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    a.link("f", "g")
+    b.hear(a)
+    a.remove("f")
+    b.remove("g")
+    exchange(a, b)
+    (name,) = (name.decode() for name, _ in a.list(a.stat(".elmer/orphans").ino))
+    path = f".elmer/orphans/{name}"
+    fh = a.open_file(path)
+    b.append(path, ", B")
+    a.hear(b)
+    a.remove(path)
+    a.append(path, ", A")
+    a.close(fh)
+    exchange(a, b)
+    directory = a.stat(".elmer/orphans").ino
+    shown = [a.read(f".elmer/orphans/{name.decode()}") for name, _ in a.list(directory)]
+    assert sorted(shown) == [b"text, A", b"text, B"]
