@@ -150,7 +150,7 @@ class Locality:
     def _revive(self, entry: Entry, link: LinkId) -> list[Fact]:
         """Make a name live that showed although it was removed.  Settlements that went with it must not
         come back with the name."""
-        facts = self.intents.place_again(self.intents.inode(entry.ino), link, entry.name)
+        facts = self.intents.place_again(self.intents.inode(entry.ino), link, entry.raw)
         buried = self.intents.buried(self.intents.inode(entry.ino))
         if buried:
             head = self.intents.head_of(entry)
@@ -192,7 +192,7 @@ class Locality:
         shows = row_of(after.state, entry.ino).shown
         if not shows or after.members(entry.ino)[0] != entry.ino:
             inode = self.intents.inode(entry.ino)
-            return self.intents.place_again(inode, LinkId(entry.ino), entry.name)
+            return self.intents.place_again(inode, LinkId(entry.ino), entry.raw)
         now = after.lookup(entry.parent, entry.name)
         if now is None or now.ino != entry.ino:
             return self._pin_members(after, entry)

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from tests.shell import Shell, exchange, shells
-
-
-def entry_of(shell: Shell, name: str) -> str:
-    """The one conflict entry of a name."""
-    (entry,) = (path for path in shell.shows if path.startswith(f"{name}.conflict-"))
-    return entry
-
+from tests.shell import entry_of, exchange, shells
 
 # -- files -----------------------------------------------------------------------------------------------
 
@@ -23,7 +16,7 @@ def test_removing_one_name_of_a_file_that_was_split_off_leaves_the_other():
     b.write("f", "B")
     c.write("f", "C")
     a.hear(b, c)
-    entry = entry_of(a, "f")
+    entry = entry_of(a.shows, "f", "B")
     a.link(entry, "linked")
     b.write("f~", "saved")
     b.move("f~", "f")
@@ -42,11 +35,11 @@ def test_removing_a_file_leaves_what_was_chosen_over_it_elsewhere():
     exchange(*peers)
     a.mkdir("d")
     b.remove("f")
-    a.remove(entry_of(a, "f"))
-    b.move(entry_of(b, "f"), "d")
+    a.remove(entry_of(a.shows, "f", "B"))
+    b.move(entry_of(b.shows, "f", "B"), "d")
     b.hear(a)
     assert b.shows["f"] == "A"
-    b.remove(entry_of(b, "d"))
+    b.remove(entry_of(b.shows, "d", "B"))
     assert b.shows == {"d": "dir", "f": "A"}
     assert exchange(*peers) == b.shows
 
@@ -62,7 +55,7 @@ def test_a_link_to_a_file_that_an_edit_brought_back_brings_no_choice_back():
     a.write("f", "A")
     b.write("f", "B")
     c.hear(a, b)
-    c.remove(entry_of(c, "f"))
+    c.remove(entry_of(c.shows, "f", "A"))
     a.remove("f")
     b.remove("f")
     d.write("f", "D")
@@ -86,6 +79,30 @@ def test_a_name_that_becomes_free_in_one_member_of_a_union_is_not_taken_in_anoth
     c.remove("d/f.conflict-A-3")
     assert c.shows == {path: text for path, text in before.items() if path != "d/f.conflict-A-3"}
     assert exchange(*peers) == c.shows
+
+
+def test_a_link_to_a_file_that_an_edit_brought_back_lets_no_twin_out():
+    """C made a directory at the name, so the file that B's edit brought back is a conflict entry, and under
+    it hides A's file, which has what B wrote first.  A pin held the name and left the twin behind."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    b.write("f", "B")
+    b.append("f", ", more")
+    c.remove("f")
+    c.mkdir("f")
+    a.remove("f")
+    a.symlink("s", "nowhere")  # of which a file that replaces it is no continuation
+    a.move("s", "f")
+    a.remove("f")
+    a.write("g", "B")
+    a.move("g", "f")
+    exchange(*peers)
+    entry = entry_of(a.shows, "f", "A")
+    assert a.shows == {"f": "dir", entry: "B, more"}
+    a.link(entry, "linked")
+    assert a.shows == {"f": "dir", entry: "B, more", "linked": "B, more"}
+    assert exchange(*peers) == a.shows
 
 
 # -- directories -------------------------------------------------------------------------------------------
