@@ -148,7 +148,7 @@ def _expected(programs: Programs, step: Step, data: bytes, before: Faces) -> Fac
         case "unlink" | "rmdir" | "remove_tree":
             return removed(before, paths[0])
         case "rename" | "link" if paths[0].startswith(ORPHANS_AT):
-            return named(before, *paths)
+            return named(before, *paths) if paths[0] in before else None
         case "rename":
             return renamed(before, *paths) if paths[0] in before else None
         case "move_all":
