@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import BEFORE_ALL
-from crdt.facts import Ref
+from crdt.facts import Policy, Ref
+from crdt.merging import is_any_merging, merges
 from crdt.rows import Head, Inode
-from crdt.state import State
+from crdt.state import State, version_key
 from crdt.versions import Forks, Step, by_lead, is_named, is_on_branch, line, step_of, surviving
 
+MORE = b"more than one head"  # no digest
 Group = list[Head]  # the head that shows, then those that hide under it
 
 
@@ -31,7 +33,10 @@ class End(NamedTuple):
 
 
 def shown_groups(state: State, inode: Inode) -> list[Group]:
-    """Return the heads that show, each with those under it; first what shows as the file (policy `keep`)."""
+    """Return the heads that show, each with those under it; first what shows as the file.
+
+    Heads that the merge policy of the file shows as one (crdt.merging) are one group.
+    """
     heads = inode.heads
     if len(heads) == 1:
         return [heads]
@@ -43,7 +48,20 @@ def shown_groups(state: State, inode: Inode) -> list[Group]:
     if not use:
         ordered = by_lead(forks, heads)
         return [[max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]]
-    return _grouped(forks, by_lead(forks, use))
+    heads = by_lead(forks, use)
+    if len(heads) > 1 and merges(state, inode.policy, heads):
+        return [heads]
+    return _grouped(forks, heads)
+
+
+def together(state: State, inode: Inode) -> Group:
+    """Return the heads that show as one content by the merge policy of the file; none where one shows."""
+    if len(inode.heads) == 1 or inode.policy in (Policy.UNSET, Policy.KEEP):
+        return []
+    group, *others = shown_groups(state, inode)
+    if others or len(group) == 1 or not merges(state, inode.policy, group):
+        return []
+    return group
 
 
 def shown_heads(state: State, inode: Inode) -> list[Head]:
@@ -54,8 +72,8 @@ def shown_heads(state: State, inode: Inode) -> list[Head]:
 
 
 def hidden_under(state: State, inode: Inode, shown: Ref) -> list[Ref]:
-    """Return the heads that hide under this one; none where it does not show."""
-    if len(inode.heads) == 1:
+    """Return the heads that hide under this one; none where it does not show, or is shown with others."""
+    if len(inode.heads) == 1 or together(state, inode):
         return []
     for first, *hidden in shown_groups(state, inode):
         if first.ref == shown:
@@ -118,24 +136,30 @@ def hides(state: State, shown: End, end: End, common: Ref | None, *, head_first:
     """
     if not adds_nothing(state, end, shown, common):
         return False
-    if digest_at(state, end.head) == digest_at(state, shown.head):
+    if compared_at(state, end.head) == compared_at(state, shown.head):
         return not head_first
     return not adds_nothing(state, shown, end, common)
 
 
-def adds_nothing(state: State, end: End, other: End, common: Ref | None) -> bool:
+def adds_nothing(
+    state: State, end: End, other: End, common: Ref | None, *, shows_more: bool = False
+) -> bool:
     """Is the content at the end of one line in the history of the other since they parted?
 
     A content that was chosen over that history is news.  Strangers, which never parted, are compared by what
     stays known of a branch for ever: its first content and its last.  So are a file and what it replaced
     under one of several names, if that lives on: what happened to that is not its history.
+
+    `shows_more`: the head of the other line is the first of several that show together.
     """
-    mine, theirs = digest_at(state, end.head), digest_at(state, other.head)
+    mine, theirs = compared_at(state, end.head), compared_at(state, other.head)
+    if shows_more:
+        theirs = MORE
     if mine != theirs and _was_chosen_over(state, end.head, other):
         return False
     since = [] if common is None else _since(line(state, *other, settled_only=True), common)
     if since:
-        return any(digest_at(state, ref) == mine for ref in since)
+        return any(compared_at(state, ref) == mine for ref in since)
     began = first_digest_at(state, end.head)
     return mine in (theirs, first_digest_at(state, other.head)) or not began
 
@@ -158,9 +182,9 @@ def _was_chosen_over(state: State, ref: Ref, other: End) -> bool:
     stored = state.version(ref)
     if stored is None:
         return False
-    digest = stored.fact.digest
+    digest = compared_at(state, ref)
     for parent in stored.fact.parents[1:]:
-        if parent == stored.fact.lineage or digest_at(state, parent) == digest:
+        if parent == stored.fact.lineage or compared_at(state, parent) == digest:
             continue
         if is_on_branch(state, parent, other.head):
             return True
@@ -172,6 +196,17 @@ def _was_chosen_over(state: State, ref: Ref, other: End) -> bool:
 def digest_at(state: State, ref: Ref) -> bytes:
     stored = state.version(ref)
     return EMPTY_DIGEST if stored is None else stored.fact.digest
+
+
+def compared_at(state: State, ref: Ref) -> bytes:
+    """Return what tells whether two contents are one.
+
+    What several heads showed together is like no other, before it is made a version and then.
+    """
+    stored = state.version(ref)
+    if stored is None:
+        return EMPTY_DIGEST
+    return MORE + version_key(ref) if is_any_merging(stored.fact) else stored.fact.digest
 
 
 def first_digest_at(state: State, ref: Ref) -> bytes:

@@ -88,6 +88,11 @@ def size_term(key: bytes, size: int) -> int:
     return int.from_bytes(blake3(size.to_bytes(8, "big"), key=key).digest(), "big") if size else 0
 
 
+def block_term(key: bytes, digest: bytes, size: int) -> int:
+    """Return the term of the block of a content that has one, from its digest."""
+    return (int.from_bytes(digest, "big") - size_term(key, size)) % _MODULUS
+
+
 def updated(key: bytes, digest: bytes, sizes: tuple[int, int], changes: Iterable[Change]) -> bytes:
     """Return the digest after these changes; `sizes` are the sizes before and after."""
     total = int.from_bytes(digest, "big")

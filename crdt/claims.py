@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import cmp_to_key
 
-from crdt.absorption import End, hides, last_over, shown_heads
+from crdt.absorption import End, adds_nothing, hides, last_over, shown_heads, together
 from crdt.causality import Dot, Stamp
 from crdt.facts import Ino
 from crdt.rows import Head, Inode, Item
@@ -39,6 +39,11 @@ class Claim:
     def end(self) -> End:
         head = self.heads[0].ref if self.heads else first_version(self.inode.ino)
         return End(head, self.placed.fact.via)
+
+    @property
+    def is_merged(self) -> bool:
+        """Does it show more than its head holds?  Then no other file holds the same."""
+        return bool(self.inode.heads and together(self.state, self.inode))
 
     @property
     def age(self) -> Stamp:
@@ -69,8 +74,11 @@ class Claim:
         """Does the other file not show because of this one?"""
         if self.inode.ino == other.inode.ino:
             return compare_claims(self, other) > 0
-        if not _are_alike(self.inode, other.inode):
+        if not _are_alike(self.inode, other.inode) or other.is_merged:
             return False
+        if self.is_merged:
+            common = other.fork_from(self).common
+            return adds_nothing(self.state, other.end, self.end, common, shows_more=True)
         other_first = (other.age, other.link) < (self.age, self.link)
         if not self.inode.is_regular:
             return not other_first

@@ -10,7 +10,8 @@ not come from their dot, so that two replicas which make the same one make one f
 
 - the placement that a *split* gives a conflict entry (`Placement.split`); contexts name it by the flag
   `over_split`, because there is at most one for a link;
-- a *settling* version, whose number is a hash of what was chosen over what.
+- a *settling* version, whose number is a hash of what was chosen over what, or of the heads that show
+  together in it (crdt.merging).
 
 Facts are named tuples: they are built and packed on the path of every request, and a frozen dataclass
 costs three times as much.  Tell them apart by class, never by `==` between two kinds.

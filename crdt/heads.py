@@ -53,6 +53,20 @@ def own_heads(inode: Inode) -> list[Head]:
     return [*inode.heads, *(head for head, _ in inode.settled)]
 
 
+def maps_waited_for(state: State, ino: Ino) -> set[tuple[int, int]]:
+    """Return the block maps of a file, by inode and number, that name blocks which are not here."""
+    return {(place.map_ino, place.map) for _, places in waiting(state, ino) for place in places}
+
+
+def waiting(state: State, ino: Ino) -> list[tuple[bytes, list[Place]]]:
+    """Return the blocks that a file waits for, and where in its maps they stand."""
+    if not state.waits:
+        return []
+    prefix = b"P" + ino.to_bytes(8, "big")
+    rows = state.scan(prefix, prefix_end(prefix))
+    return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
+
+
 class Heads:
     """Applies the versions of one batch of commits.  `touched`: inodes whose heads changed."""
 
@@ -231,10 +245,12 @@ class Heads:
         It had inline bytes; so for the way back through the block maps it is as one that has none.
         """
         map_ino = Ino(old.map_ino or inode.ino)
-        map_id = old.map if old.before is not None else self._copy_of(inode.ino, old, map_ino, version)
+        keeps = old.before is not None or self._is_whole(inode.ino) or old.ref in self.held
+        before = old.here if keeps else None
+        map_id = self._copy_of(inode.ino, old, map_ino, version) if before is old else old.map
         _, undo = advance(self.state, map_ino, map_id, version._replace(inline=b"", bare=False))
         self._keep_undo(new.ref, undo)
-        return new._replace(map_ino=map_ino, before=old.here)
+        return new._replace(map_ino=map_ino, before=before)
 
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
@@ -266,7 +282,7 @@ class Heads:
 
     def _is_whole(self, ino: Ino) -> bool:
         """Are all blocks here that the file shows?"""
-        return ino not in self.doubtful and not self._waiting(ino)
+        return ino not in self.doubtful and not waiting(self.state, ino)
 
     def _copy_of(self, ino: Ino, old: Head, map_ino: Ino, version: Version) -> int:
         """A map for the new version, where the old head keeps its own."""
@@ -275,7 +291,7 @@ class Heads:
         WritableMap(self.state, map_ino, old.map).copy_to(version.version)
         missing = {
             place.block: block_hash
-            for block_hash, places in self._waiting(ino)
+            for block_hash, places in waiting(self.state, ino)
             for place in places
             if (place.map_ino, place.map) == (map_ino, old.map)
         }
@@ -299,7 +315,8 @@ class Heads:
             version = version._replace(inline=b"", bare=False)
         map_id, undo = advance(self.state, map_ino, base, version)
         self._keep_undo(new.ref, undo)
-        if map_id and not here:
+        is_copy = version.settles or version.lineage is not None  # of what need not be here all
+        if map_id and (is_copy or not here):
             blocks = BlockMap(self.state, map_ino, map_id)
             self._doubt(inode.ino, map_ino, map_id, dict(blocks.items()))
         return new._replace(map=map_id, map_ino=map_ino)
@@ -399,7 +416,7 @@ class Heads:
 
     def _forget_blocks(self, inode: Inode) -> None:
         """Blocks that were replaced before they came may be nowhere any more: nobody waits for them."""
-        for block_hash, places in self._waiting(inode.ino):
+        for block_hash, places in waiting(self.state, inode.ino):
             left = [place for place in places if self._is_kept(inode) and self._is_at(place, block_hash)]
             if not left:
                 self.state.put(wanted_key(block_hash, inode.ino), None)
@@ -409,20 +426,12 @@ class Heads:
         """Can somebody read it?  What was removed needs no blocks."""
         return bool(inode.shown) or is_orphan(self.state, inode)
 
-    def _waiting(self, ino: Ino) -> list[tuple[bytes, list[Place]]]:
-        """The blocks that a file waits for, and where in its maps they stand."""
-        if not self.state.waits:
-            return []
-        prefix = b"P" + ino.to_bytes(8, "big")
-        rows = self.state.scan(prefix, prefix_end(prefix))
-        return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
-
     def _move_waiting(self, holder: Ino, claimant: Ino, maps: set[tuple[Ino, int]]) -> None:
         """These block maps are another file's now, and so is what they wait for."""
         doubtful = self.doubtful.get(holder, {})
         for map_ino, map_id in maps & doubtful.keys():
             self._doubt(claimant, map_ino, map_id, doubtful.pop((map_ino, map_id)))
-        for block_hash, places in self._waiting(holder) if maps else ():
+        for block_hash, places in waiting(self.state, holder) if maps else ():
             moved = [place for place in places if (place.map_ino, place.map) in maps]
             left = [place for place in places if place not in moved]
             if moved:

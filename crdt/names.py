@@ -24,7 +24,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from crdt.absorption import shown_heads
+from crdt.absorption import shown_heads, together
 from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.claims import Claim, shown_claims
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
@@ -494,7 +494,8 @@ class View:
     def _bits(self, inode: Inode, head: Ref | None) -> int:
         if not inode.mode & SET_ID or not inode.is_regular:
             return inode.mode
-        return permission_bits(self.state, inode, head or shown_heads(self.state, inode)[0].ref)
+        shown = together(self.state, inode) or shown_heads(self.state, inode)[:1]
+        return permission_bits(self.state, inode, [head] if head else [each.ref for each in shown])
 
     def link_count(self, inode: Inode) -> int:
         """How many names show a file; all it has where none does, because all show a twin of it."""

@@ -92,6 +92,7 @@ def _check_version(state: State, dot: Dot, version: Version) -> None:
         _check_ref(state, parent)
     if version.lineage is not None:
         _check_ref(state, version.lineage)
+    _require((version.appends or 0) <= version.size, "what was appended to is part of it")
     own = int(version.version) == dot and dot != int(version.ino)
     _require(own or bool(version.settles and version.version & DERIVED), "the number {}", version.version)
 

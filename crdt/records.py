@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from crdt.absorption import shown_heads
+from crdt.absorption import shown_heads, together
 from crdt.causality import Dot, ReplicaId, replica_of
 from crdt.facts import Ino, LinkId, Placement, RecordKind, Ref, Register, Removal
 from crdt.rights import write_without_right
@@ -125,7 +125,7 @@ def _removals(inode: Inode, key: LinkId, link: Link) -> Iterator[Overruled]:
 def _writes(state: State, inode: Inode) -> Iterator[Overruled]:
     """The writes without right in what shows, each once."""
     found: dict[Dot, Overruled] = {}
-    for head in shown_heads(state, inode):
+    for head in together(state, inode) or shown_heads(state, inode):
         write = write_without_right(state, inode, head.ref)
         if write is not None:
             dot, _, wall_ns = write.version[:3]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from crdt.causality import Context, Dot, covers
 from crdt.facts import DERIVED, Caller, Field, Ref, Register, Xattr
+from crdt.merging import is_any_merging
 from crdt.rows import Inode, Stamped, StoredVersion, context_with
 from crdt.state import State
 from crdt.versions import branch
@@ -95,29 +96,32 @@ def makers(stored: StoredVersion) -> list[Dot]:
     return [stored.dot, *(dot for dot, _, _ in stored.also)]
 
 
-def permission_bits(state: State, inode: Inode, head: Ref) -> int:
-    """Return the mode that shows with this content of a file; `Inode.mode` says what settings leave of it."""
+def permission_bits(state: State, inode: Inode, heads: Sequence[Ref]) -> int:
+    """Return the mode that shows with what these heads of a file hold; `Inode.mode` says what settings leave
+    of it."""
     bits = inode.mode
-    if bits & SET_ID and not is_vouched_for(state, inode.registers.get(Field.MODE, ()), head):
+    if bits & SET_ID and not is_vouched_for(state, inode.registers.get(Field.MODE, ()), heads):
         return bits & ~SET_ID
     return bits
 
 
-def shows_capability(state: State, inode: Inode, values: Sequence[Setting], head: Ref) -> bool:
+def shows_capability(state: State, inode: Inode, values: Sequence[Setting], heads: Sequence[Ref]) -> bool:
     """Does this attribute, which gives rights to a program, show with this content and the owner as it is?"""
     owners = [owner for field in (Field.UID, Field.GID) for owner in inode.registers.get(field, ())]
     knows_owner = all(any(covers(v.fact.context, owner.dot) for v in values) for owner in owners)
-    return knows_owner and is_vouched_for(state, values, head)
+    return knows_owner and is_vouched_for(state, values, heads)
 
 
-def is_vouched_for(state: State, values: Sequence[Setting], head: Ref) -> bool:
-    """Had somebody who made a setting seen this content?  The empty one of a new file needs nobody."""
-    for step in branch(state, head):
-        stored = state.version(step.ref)
-        if stored is None:
-            return True
-        if any(has_seen(value, stored) for value in values):
-            return True
+def is_vouched_for(state: State, values: Sequence[Setting], heads: Sequence[Ref]) -> bool:
+    """Had somebody who made a setting seen each content?  The empty one of a new file needs nobody."""
+    todo, known = list(heads), set()
+    while todo:
+        ref = todo.pop()
+        stored = state.version(ref)
+        if ref in known or stored is None or any(has_seen(value, stored) for value in values):
+            continue
+        known.add(ref)
         if is_written(stored):
             return False
+        todo += stored.fact.parents if is_any_merging(stored.fact) else stored.fact.parents[:1]
     return True

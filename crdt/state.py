@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from crdt.causality import ReplicaId
 from crdt.codec import CodecError, CorruptStore, pack, unpack
 from crdt.facts import Ino, Ref
 from crdt.rows import (
     Counts,
+    Head,
     Inode,
     Names,
     Places,
@@ -33,10 +34,15 @@ from crdt.rows import (
 )
 from crdt.store import Store
 
+if TYPE_CHECKING:
+    from crdt.merging import Merged
+
 K = TypeVar("K")
 V = TypeVar("V")
 
+VOLUME_KEY = b"Zvolume"
 CACHE_MAX = 16_384  # entries of each cache
+MERGED_MAX = 64  # of what heads show together: a large file has an entry for each block
 HASH_STEP = 1 << 10  # readdir offsets between two hashes of names, see crdt.names
 
 
@@ -101,6 +107,9 @@ class State:
         self._new_versions: dict[Ref, StoredVersion] = {}
         self._raw: dict[bytes, bytes | None] = {}
         self._past: State | None = None
+        self._digest_key = b""
+        # What several heads of a file show together (crdt.showing), for the row that it was worked out from.
+        self.merged: dict[Ino, tuple[Inode, list[Head], Merged | None]] = {}
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
         self.commit_count = 0
@@ -117,6 +126,16 @@ class State:
         return self._past
 
     # -- reading -----------------------------------------------------------------------------------
+
+    @property
+    def digest_key(self) -> bytes:
+        """The key of the digests of this volume (crdt.blocks)."""
+        if not self._digest_key:
+            row = self.store.get(VOLUME_KEY)
+            if row is None:
+                raise CorruptStore(VOLUME_KEY, "it is missing")
+            _, _, self._digest_key = cast(tuple[bytes, bytes, bytes], unpack(row))
+        return self._digest_key
 
     def get(self, key: bytes) -> bytes | None:
         if key in self._raw:
@@ -151,6 +170,14 @@ class State:
             found = _decoded(inode_key(ino), data, lambda row: decode_inode(ino, row))
             remember(self._inodes, ino, found)
         return found
+
+    def remember_merged(self, inode: Inode, heads: list[Head], merged: Merged | None) -> None:
+        """Keep what these heads show; not of a row that a commit is about to change further."""
+        if self._inodes.get(inode.ino) is not inode:
+            return
+        while len(self.merged) >= MERGED_MAX:
+            del self.merged[next(iter(self.merged))]
+        self.merged[inode.ino] = inode, heads, merged
 
     def places(self, ino: Ino) -> Places:
         """Where a directory was created and stands, as rows; it is not kept in mind, unlike by `inode`."""

@@ -62,6 +62,7 @@ from crdt.rows import (
     stamped_list,
     stamped_row,
 )
+from crdt.showing import key_of_content
 from crdt.state import State, hash_of_name, inode_key, member_key, pinned_key, version_key, xattr_key
 from crdt.versions import first_version
 from crdt.visible import orphan_key, visible
@@ -101,7 +102,7 @@ class Transaction:
         self.names: set[NameKey] = set()
         self.attributes: set[Ino] = set()
         self.changed: dict[Ino, tuple[int, int]] = {}  # directories: the newest change, hlc and wall time
-        self.contents: dict[Ino, Ref | None] = {}  # what a file showed before the batch
+        self.contents: dict[Ino, tuple[object, ...]] = {}  # what a file showed before the batch
         self.placed: set[Ino] = set()
         self.appeared: set[Ino] = set()  # files that show, or are orphans, and did not before
         self.orphaned: set[Ino] = set()  # files that are orphans now, or were before, and not both
@@ -163,8 +164,7 @@ class Transaction:
 
     def _remember_content(self, inode: Inode) -> None:
         if inode.ino not in self.contents and (inode.branches or not self.here):
-            heads = shown_heads(self.state, inode) if inode.heads else []
-            self.contents[inode.ino] = heads[0].here.ref if heads else None
+            self.contents[inode.ino] = key_of_content(self.state, inode)
 
     def _add_birth(self, new: Stamped[Fact], birth: Birth) -> bytes:
         known = None if birth.claims is None else self.state.inode(birth.ino)
@@ -240,6 +240,9 @@ class Transaction:
 
     def _set_register(self, new: Stamped[Fact], fact: Register) -> bytes:
         inode = self._edit(fact.ino)
+        if fact.field == Field.POLICY and not inode.is_directory:
+            self.contents.setdefault(fact.ino, key_of_content(self.state, inode))
+            self.files.add(fact.ino)
         inode.set_register(new)  # type: ignore[arg-type]
         self.attributes.add(fact.ino)
         if fact.field in (Field.UID, Field.GID) and not inode.is_directory:
@@ -458,6 +461,8 @@ class Transaction:
                     changes.entries.add((place.parent, place.name))
                     changes.inode(place.parent)
                 changes.inode(ino)
+            for ino, content in self.contents.items():  # another merge policy
+                changes.inode(ino, content=content != key_of_content(self.state, self._known(ino)))
             return changes
         before, after = self.view_before(), self.view_after()
         for key in self.names | names:
@@ -515,13 +520,14 @@ class Transaction:
                 for member in view.members(ino):
                     changes.inode(member)
             return
-        heads = shown_heads(self.state, inode) if inode.heads else []
-        shows = heads[0].here.ref if heads else None
         for view in views:
             for twin in view.twins(ino):
                 changes.inode(twin)
+        heads = shown_heads(self.state, inode) if inode.heads else []
         # A conflict entry that became a file has been known by its number, with whatever it showed then.
-        changed = self.contents[ino] != shows if ino in self.contents else bool(ino & DERIVED)
+        changed = bool(ino & DERIVED)
+        if ino in self.contents:
+            changed = self.contents[ino] != key_of_content(self.state, inode, heads)
         changes.inode(ino, content=changed)
         if inode.branches:
             for _, top in branches_of(self.state, heads):

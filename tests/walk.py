@@ -9,6 +9,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from crdt.facts import ROOT, Ino
+from translation import merge_policy
 from translation.filesystem import Attributes, FileSystem
 
 
@@ -17,6 +18,7 @@ class Found(NamedTuple):
 
     attributes: Attributes
     content: bytes | None
+    policy: bytes = b""  # for merges; none where nobody chose one
 
     @property
     def is_directory(self) -> bool:
@@ -65,7 +67,7 @@ def listing(fs: FileSystem, directory: Ino) -> dict[bytes, Attributes]:
 
 def look(fs: FileSystem, parent: Ino, name: bytes, *, reads: bool) -> Found:
     attributes = fs.lookup(parent, name)
-    found = Found(attributes, content(fs, attributes) if reads else None)
+    found = Found(attributes, content(fs, attributes) if reads else None, policy(fs, attributes))
     fs.forget(attributes.ino, 1)
     return found
 
@@ -77,8 +79,17 @@ def orphans(fs: FileSystem) -> dict[bytes, Found]:
         attributes = fs.getattr(entry.ino)
         assert entry.name not in found, entry
         assert attributes.nlink == 1, entry
-        found[entry.name] = Found(attributes, content(fs, attributes))
+        found[entry.name] = Found(attributes, content(fs, attributes), policy(fs, attributes))
     return found
+
+
+def policy(fs: FileSystem, attributes: Attributes) -> bytes:
+    try:
+        return fs.getxattr(attributes.ino, merge_policy.XATTR)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return b""
 
 
 def content(fs: FileSystem, attributes: Attributes) -> bytes | None:

@@ -8,14 +8,16 @@ import stat
 from collections.abc import Collection
 from typing import NamedTuple, cast
 
-from crdt.absorption import shown_heads
 from crdt.causality import Context, join
 from crdt.codec import unpack
 from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Xattr
 from crdt.heads import own_heads
+from crdt.merging import Merged
 from crdt.names import Entry
+from crdt.orphans import orphan_entries
 from crdt.rights import CAPABILITY, SET_ID, shows_capability
 from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
+from crdt.showing import showing
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_on_branch, kin, owner
 from crdt.view import shown_xattr
@@ -62,6 +64,7 @@ class Target(NamedTuple):
     inode: Inode
     head: Head | None  # of a regular file
     top: Ref | None  # of a branch: its first version
+    merged: Merged | None = None  # what shows, where that is more than the head
     shows: bool = True  # False: of a branch that was settled; who has it open still reads it
 
 
@@ -74,9 +77,16 @@ class AttributeRequests(Twins):
     def target(self, ino: Ino) -> Target:
         """Raises FileNotFoundError (ENOENT) where there is no such inode."""
         inode = self.state.inode(ino)
-        if inode is not None:
-            heads = shown_heads(self.state, inode) if inode.is_regular else ()
-            return Target(inode, heads[0] if heads else None, None)
+        if inode is None:
+            return self._target_of_branch(ino)
+        if not inode.is_regular or not inode.heads:
+            return Target(inode, None, None)
+        shown = showing(self.state, inode)
+        if isinstance(shown, Merged):
+            return Target(inode, shown.heads[0], None, shown)
+        return Target(inode, shown, None)
+
+    def _target_of_branch(self, ino: Ino) -> Target:
         row = self.state.get(b"E" + ino.to_bytes(8, "big"))
         if row is None:
             raise posix_error(errno.ENOENT)
@@ -119,7 +129,7 @@ class AttributeRequests(Twins):
             return self._directory_attributes(inode)
         birth = inode.births[0].fact
         if target.head is not None:
-            size, mtime_ns = self._size_and_mtime(ino, inode, target.head)
+            size, mtime_ns = self._size_and_mtime(ino, target, target.head)
         else:
             size, mtime_ns = len(birth.target), inode.births[0].wall_ns
             by_hand = inode.last_set(Field.MTIME)
@@ -142,14 +152,17 @@ class AttributeRequests(Twins):
             max(inode.changed_ns, mtime_ns if self.content.is_changed(ino) else 0),
         )
 
-    def _size_and_mtime(self, ino: Ino, inode: Inode, head: Head) -> tuple[int, int]:
+    def _size_and_mtime(self, ino: Ino, target: Target, head: Head) -> tuple[int, int]:
         """Of what programs here see: what is gathered, else what the session or the view shows."""
         gathered = self.content.attributes(ino)
-        by_hand = inode.last_set(Field.MTIME)
+        by_hand = target.inode.last_set(Field.MTIME)
         if gathered is not None:
             size, mtime_ns = gathered
             if self.content.is_changed(ino):
                 return size, mtime_ns
+        elif target.merged is not None:
+            size, mtime_ns = target.merged.size, target.merged.mtime_ns
+            head = target.merged.newest
         else:
             size, mtime_ns = head.here.size, head.here.mtime_ns
             head = head.here
@@ -284,9 +297,17 @@ class AttributeRequests(Twins):
             if fields.keys() & PARTING:
                 more, meant = self._part(moment, target.inode, fields)
                 facts += more
+            if Field.POLICY in fields:
+                meant = [*meant, *self._beside(target.inode)]
         for row in rows:
             facts += [self.set(row, field, value, seen) for field, value in fields.items()]
         self.commit(moment, facts, *meant)
+
+    def _beside(self, inode: Inode) -> list[Entry]:
+        """The further branches of a file, as they are listed: by another merge policy they may be none."""
+        if not inode.shown:
+            return [*orphan_entries(self.state, inode)[1:]] if is_orphan(self.state, inode) else []
+        return [self.entry_of_branch(inode, top) for _, top in self.content_branches(inode)]
 
     def _part(
         self, moment: Moment, inode: Inode, fields: Collection[Field]
@@ -338,7 +359,8 @@ class AttributeRequests(Twins):
         inode, values = target.inode, self._xattr_values(target.inode.ino, name)
         value = shown_xattr(values)
         if name == CAPABILITY and target.head is not None and value is not None:
-            return value if shows_capability(self.state, inode, values, target.head.ref) else None
+            heads = [target.head.ref] if target.merged is None else target.merged.refs
+            return value if shows_capability(self.state, inode, values, heads) else None
         return value
 
     def setxattr(self, ino: Ino, name: bytes, value: bytes, flags: int = 0) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from crdt.blocks import BLOCK_SIZE, HOLE, BlockMap, Rows, block_key
 from crdt.causality import Context
 from crdt.facts import Caller, Ino, Ref
+from crdt.merging import Merged
 
 
 class BlocksMissing(OSError):
@@ -45,11 +46,19 @@ class Shown(NamedTuple):
     first_digest: bytes
     settled: tuple[Ref, ...]  # further heads that a new version must name as parents
     bare: bool = False
+    parts: Parts | None = None  # it is put together of several heads: to read, and not to write on
 
     def require_content(self) -> None:
         """Raises OSError (EIO) where nobody here knows what it is."""
         if self.bare and self.size:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class Parts(NamedTuple):
+    """What several heads show together (crdt.merging), and each of them."""
+
+    merged: Merged
+    heads: tuple[Shown, ...]
 
 
 class Author(NamedTuple):
@@ -70,6 +79,7 @@ class VersionFields(NamedTuple):
     cut_bytes: int | None
     changed: tuple[tuple[int, bytes], ...]
     author: Author = Author()
+    appends: int | None = None  # the size that was added to, where nothing else was done
 
 
 class Base(Rows, Protocol):
@@ -80,6 +90,12 @@ class Base(Rows, Protocol):
 
     def shown(self, ino: Ino) -> Shown:
         """Raises FileNotFoundError (ENOENT) where there is no such inode."""
+
+    def shown_to_write(self, ino: Ino) -> Shown:
+        """As `shown`; what several heads show together is made one version first.  Raises BlocksMissing."""
+
+    def is_log(self, ino: Ino) -> bool:
+        """Is what is added at the end of this file noted as that (the merge policy `append`)?"""
 
     def author(self, ino: Ino, writer: Caller) -> Author:
         """Return what is to be noted of somebody who writes to this inode now."""
@@ -117,6 +133,8 @@ def blocks_of(rows: Rows, branch: Shown, indices: Sequence[int]) -> list[bytes]:
 
 def read_branch(rows: Rows, branch: Shown, offset: int, size: int) -> bytes:
     """Return the bytes from `offset` on, fewer at the end of the content.  Raises as `blocks_of` does."""
+    if branch.parts is not None:
+        return _read_parts(rows, branch.parts, offset, min(offset + size, branch.size))
     branch.require_content()
     if branch.inline is not None:
         return branch.inline[offset : offset + size]
@@ -124,6 +142,21 @@ def read_branch(rows: Rows, branch: Shown, offset: int, size: int) -> bytes:
     if end <= offset:
         return b""
     return cut_out(blocks_of(rows, branch, spanned(offset, end)), offset, end)
+
+
+def _read_parts(rows: Rows, parts: Parts, offset: int, end: int) -> bytes:
+    found: list[bytes] = []
+    missing: list[bytes] = []
+    for piece in parts.merged.parts.pieces(offset, end):
+        try:
+            data = read_branch(rows, parts.heads[piece.head], piece.offset, piece.size)
+        except BlocksMissing as error:
+            missing += error.hashes
+        else:
+            found.append(_padded(data, piece.size))
+    if missing:
+        raise BlocksMissing(missing)
+    return b"".join(found)
 
 
 def spanned(offset: int, end: int) -> range:

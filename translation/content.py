@@ -164,7 +164,7 @@ class Content:
     def _session(self, ino: Ino) -> Gathered:
         session = self.sessions.get(ino)
         if session is None:
-            session = self.sessions[ino] = Gathered(ino, self.base.shown(ino))
+            session = self.sessions[ino] = Gathered(ino, self.base.shown_to_write(ino))
             if ino & DERIVED:
                 self.entries.add(ino)
         return session
@@ -237,6 +237,8 @@ class Content:
                     places = places | part.places
                     rows |= part.rows
             fields = session.fields(self.base, places)
+            if self.base.is_log(session.ino):
+                fields = fields._replace(appends=session.appended_to(self.base, fields))
             if session.drafted_ns:
                 rows |= dict.fromkeys(rows_of(session.ino, session.parts))
             session.rebase(self.base.commit_version(session.base, fields, rows))

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crdt.absorption import hidden_under
-from crdt.blocks import EMPTY_DIGEST
-from crdt.facts import ROOT, SUPERUSER, Caller, Fact, Ino, Kind, Ref, Version, VersionId
+from crdt.blocks import EMPTY_DIGEST, NO_MAP
+from crdt.facts import ROOT, SUPERUSER, Caller, Fact, Ino, Kind, Policy, Ref, Version, VersionId
 from crdt.heads import own_heads
+from crdt.merging import Merged
 from crdt.names import Entry
 from crdt.rights import may_write, under
 from crdt.rows import Head, Inode
@@ -25,11 +26,12 @@ from crdt.versions import owner as owner_of
 from crdt.visible import is_orphan
 from translation import merge_policy
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
-from translation.branch import Author, BlocksMissing, Shown, VersionFields
+from translation.branch import Author, BlocksMissing, Parts, Shown, VersionFields
 from translation.content import Content
 from translation.intent import posix_error
 from translation.listing import Conflict, Listing
 from translation.merge_policy import MergePolicies
+from translation.merging import merging_version
 from translation.namespace import Namespace
 from translation.orphans import Orphans
 from translation.records import Record, Records, acknowledge
@@ -69,7 +71,29 @@ class ContentBase:
         target = self.requests.target(ino)
         if target.head is None:
             raise posix_error(errno.EISDIR if target.inode.is_directory else errno.EINVAL)
+        if target.merged is not None:
+            return self._put_together(target.inode.ino, target.merged)
         return self._shown(target.inode.ino, target.head.here)
+
+    def _put_together(self, owner: Ino, merged: Merged) -> Shown:
+        heads = tuple(self._shown(owner, head) for head in merged.heads)
+        return heads[0]._replace(
+            size=merged.size, mtime_ns=merged.mtime_ns, map=NO_MAP, inline=None, parts=Parts(merged, heads)
+        )
+
+    def shown_to_write(self, ino: Ino) -> Shown:
+        shown = self.shown(ino)
+        if shown.parts is None:
+            return shown
+        made = merging_version(self, shown)
+        self.requests.commit(self.replica.begin(), (made.version,), rows=made.rows)
+        self.replica.note_attributes(shown.owner)
+        after = self.shown(ino)
+        assert after.parts is None, f"{made.version} is not what shows"
+        return after
+
+    def is_log(self, ino: Ino) -> bool:
+        return self.requests.target(ino).inode.policy == Policy.APPEND
 
     def _shown(self, owner: Ino, head: Head) -> Shown:
         stored = self.replica.state.version(head.ref)
@@ -155,6 +179,7 @@ class ContentBase:
             fields.inline,
             fields.cut_bytes,
             fields.changed,
+            appends=fields.appends,
             writer=fields.author.writer,
             under=fields.author.under,
         )
@@ -175,6 +200,7 @@ class FileSystem:
         self.base.requests = self.attributes
         self.policies = MergePolicies(self.attributes)
         self.names.held = self._held
+        self.names.make_version = self.base.shown_to_write
         self.orphans = Orphans(self.names, self.attributes)
         self.base.keeps = self._keeps_unnamed
         replica.held = self._held_heads
@@ -420,10 +446,11 @@ class FileSystem:
         for ino, session in list(self.content.sessions.items()):
             state = self.replica.state
             inode = state.inode(ino)
-            shown = self.attributes.target(ino).head
+            target = self.attributes.target(ino)
+            is_older = target.head is not None and target.head.ref != session.base.head
             if session.base.bare and not session.changed:
                 self.content.goes_on(ino)
-            elif shown is not None and shown.ref != session.base.head:
+            elif is_older or target.merged is not None:
                 self.content.overtaken(ino)
             if session.detached and inode is not None and (inode.shown or is_orphan(state, inode)):
                 self.content.attach(ino)

@@ -324,8 +324,9 @@ class Gathered:
         if inline is not None:
             digest = contents.digest_of_inline(rows.digest_key, inline) if inline else EMPTY_DIGEST
         elif base.inline is not None:
-            cut = 0
-            changed = tuple((index, key[1:]) for index, key in sorted(places.items()) if key)
+            # All is named, also what was there before: block 0 has a row from now on, or is a hole.
+            cut = self.cut
+            changed = tuple((index, key[1:]) for index, key in sorted(places.items()) if key or not index)
             digest = contents.digest_of(rows.digest_key, self.size, changed)
         else:
             cut = self.cut
@@ -340,6 +341,25 @@ class Gathered:
             digest = contents.updated(rows.digest_key, base.digest, sizes, changes)
         first = base.first_digest or (digest if digest != base.digest else b"")
         return VersionFields(self.size, self.mtime_ns, digest, first, inline, cut, changed, self.author)
+
+    def appended_to(self, rows: Base, fields: VersionFields) -> int | None:
+        """Return the size of `base` where all that was done was to add at its end, None else."""
+        size = self.base.size
+        if self.size < size or self.cut is not None:
+            return None
+        full, rest = divmod(size, BLOCK_SIZE)
+        touched = {0} if fields.inline is not None else {index for index, _ in fields.changed}
+        if any(index < full for index in touched):
+            return None
+        if rest and full in touched:
+            try:
+                (old,) = blocks_of(rows, self.base, [full])
+            except BlocksMissing:  # it was written over whole
+                return None
+            (new,) = self.load(rows, [full])
+            if cut_out([new], size - rest, size) != cut_out([old], size - rest, size):
+                return None
+        return size
 
     def _changes(self, rows: Base, places: dict[int, bytes], cut: int | None) -> list[Change]:
         """Return the blocks that differ from those of `base`, ascending."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import cast
 
-from crdt.absorption import hidden_under, shown_heads
+from crdt.absorption import hidden_under, together
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import Context, Dot, Stamp, join, replica_of
 from crdt.codec import unpack
@@ -29,6 +29,7 @@ from crdt.facts import (
     LinkId,
     Pin,
     Placement,
+    Policy,
     Ref,
     Register,
     Removal,
@@ -36,10 +37,12 @@ from crdt.facts import (
     VersionId,
     Xattr,
 )
+from crdt.merging import Merged
 from crdt.names import Entry, branch_ino, branches
 from crdt.orphans import Orphan, orphan_entries
 from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
 from crdt.rows import Head, Inode, Link, Row, stamped_list
+from crdt.showing import showing
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_named, is_on_branch, surviving
 from crdt.versions import owner as owner_of
@@ -73,6 +76,8 @@ class Intents:
         self.state = replica.state
         self.view = replica.view
         self.held: Callable[[Ino], Ref | None] = lambda _: None  # the version that a session here shows
+        # What several heads show together is made a version by this.
+        self.make_version: Callable[[Ino], object] = lambda _: None
 
     # -- look-up -----------------------------------------------------------------------------------
 
@@ -129,11 +134,14 @@ class Intents:
         raise posix_error(errno.ENOENT)
 
     def main_head(self, inode: Inode) -> Head:
-        return shown_heads(self.state, inode)[0]
+        shown = showing(self.state, inode)
+        return shown.heads[0] if isinstance(shown, Merged) else shown
 
     def head_of(self, entry: Entry) -> Ref:
         """The head of the branch that an entry stands for, seen here or not."""
-        return entry.heads[0] if entry.heads else self.main_head(self.inode(entry.owner)).ref
+        if entry.heads and entry.top is not None:
+            return entry.heads[0]
+        return self.main_head(self.inode(entry.owner)).ref
 
     def seen_of(self, entry: Entry) -> Ref:
         """The version that programs here were shown of it: what a removal or a choice has seen.
@@ -146,6 +154,8 @@ class Intents:
         owner, ref = self.inode(entry.owner), self.head_of(entry)
         if len(owner.heads) == 1 and owner.heads[0].ref == ref:
             return owner.heads[0].here.ref
+        if entry.top is None and self.together(owner):
+            return self._seen_together(owner)[0]
         beside = (head for head, _ in self.content_branches(owner))
         return next((head.here.ref for head in (*beside, *owner.heads) if head.ref == ref), ref)
 
@@ -155,22 +165,58 @@ class Intents:
         None where programs here are shown an older version, of which that was not said.
         """
         inode = self.inode(entry.owner)
-        if len(inode.heads) < 2 or self.seen_of(entry) != self.head_of(entry):
+        if len(inode.heads) < 2 or not self.has_shown_all(entry):
             return []
         return hidden_under(self.state, inode, self.head_of(entry))
 
     def meant_by(self, entry: Entry) -> list[Ref]:
         """The versions that a removal or a choice of this entry is about: what shows, and what hides under
         it, which else would come out."""
+        inode = self.inode(entry.owner)
+        if entry.top is None and self.together(inode):
+            return self._seen_together(inode)
         return [self.seen_of(entry), *self.hidden(entry)]
+
+    def has_shown_all(self, entry: Entry) -> bool:
+        """Were programs here shown all that the entry stands for?
+
+        Not where a session holds an older version, or blocks are not here.
+        """
+        heads = self.together(self.inode(entry.owner)) if entry.top is None else []
+        if heads:
+            return {head.ref for head in heads} == set(self._seen_together(self.inode(entry.owner)))
+        return self.seen_of(entry) == self.head_of(entry)
+
+    def together(self, inode: Inode) -> list[Head]:
+        """The heads that show as one content, by the merge policy of a file."""
+        return together(self.state, inode) if inode.is_regular else []
+
+    def make_one(self, inode: Inode) -> None:
+        """Where heads show together, make that a version, for one of this commit to go on from.
+
+        It is a commit of its own, and changes nothing that shows.  Not where a session holds one of them.
+        """
+        if self.together(inode) and self.held(inode.ino) is None:
+            self.make_version(inode.ino)
+
+    def _seen_together(self, inode: Inode) -> list[Ref]:
+        """Of heads that show as one content, those that programs here were shown."""
+        held = self.held(inode.ino)
+        if held is not None:
+            return [held]
+        shown = showing(self.state, inode)
+        return list(shown.refs) if isinstance(shown, Merged) else [shown.here.ref]
 
     def seen_heads(self, inode: Inode) -> list[Ref]:
         """The versions that programs here were shown of a file and of the entries beside it."""
         if inode.is_directory:
             return []
         beside = {head.ref: (head, branch_ino(top)) for head, top in self.content_branches(inode)}
-        found = []
+        shown = {head.ref for head in self.together(inode)}
+        found = self._seen_together(inode) if shown else []
         for own in inode.heads:
+            if own.ref in shown:
+                continue
             head, ino = beside.get(own.ref, (own, inode.ino))
             found.append(self.held(ino) or head.here.ref)
         return found
@@ -335,7 +381,14 @@ class Intents:
             fact.inline,
             settles=settles,
             lineage=lineage,
+            appends=None if settles else self._adds_nothing(parents, fact.size),
         )
+
+    def _adds_nothing(self, parents: Sequence[Ref], size: int) -> int | None:
+        """What a version `appends` to that leaves the content of its file: nothing, in a log."""
+        inode = self.inode(owner_of(self.state, parents[0]))
+        others = (owner_of(self.state, ref) for ref in parents[1:])
+        return size if inode.policy == Policy.APPEND and inode.ino not in others else None
 
     def _is_covered(self, ref: Ref) -> bool:
         inode = self.state.inode(ref.ino)

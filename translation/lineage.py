@@ -102,7 +102,7 @@ class Lineage(Intents):
 
         That is beside a conflict entry the file, and beside what a session holds the branch that leads.
         """
-        if entry.is_conflict or seen != self.head_of(entry):
+        if entry.is_conflict or seen != self.head_of(entry) or not self.has_shown_all(entry):
             return None
         if entry.twins:
             return entry.rank

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from crdt.absorption import shown_heads
+from crdt.absorption import shown_heads, together
 from crdt.causality import replica_of
 from crdt.codec import pack
 from crdt.facts import ROOT, Ino
+from crdt.merging import merged
 from crdt.names import Entry
 from crdt.orphans import orphan_entries
 from crdt.rows import Inode, policy_of
@@ -99,6 +100,10 @@ class Listing(Paths):
     def _content(self, entry: Entry, inode: Inode) -> tuple[bytes, int]:
         if not inode.is_regular:
             return b"", 0
+        heads = together(self.state, inode) if entry.top is None else []
+        found = merged(self.state, inode.policy, heads) if heads else None
+        if found is not None:
+            return pack((int(inode.policy), sorted(found.refs))), found.size
         ref = entry.heads[0] if entry.heads else shown_heads(self.state, inode)[0].ref
         stored = self.state.version(ref)
         return (b"", 0) if stored is None else (stored.fact.digest, stored.fact.size)

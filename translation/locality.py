@@ -133,6 +133,8 @@ class Locality:
             return []
         shown = copy(self.intents)
         shown.state, shown.view = after.state, after
+        if self.intents.together(self.intents.inode(entry.owner)):
+            return []  # what heads show together a commit changes only where it means to
         was, head = self.intents.head_of(entry), shown.head_of(now)
         if was == head or digest_at(self.intents.state, was) == digest_at(after.state, head):
             return []

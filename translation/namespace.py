@@ -132,6 +132,7 @@ class Namespace(Lineage, Twins):
             if len(inode.shown) >= LINK_MAX:
                 raise posix_error(errno.EMLINK, name)
             if not inode.shown:
+                self.make_one(inode)
                 facts += self._leave_buried(inode)
             stood = self.standing_first(inode) if inode.shown else None
         moment = self.replica.begin()
@@ -159,25 +160,33 @@ class Namespace(Lineage, Twins):
         entry = self.find(parent, name)
         if entry.is_directory:
             raise posix_error(errno.EISDIR, name)
+        chosen = self._chosen_instead(entry)
+        if chosen is not None:
+            self.make_one(self.inode(chosen.owner))
         moment, home, gone = self.replica.begin(), self.home_for_new(parent), self.standing(entry)
         if entry.top is not None:
             facts = self._settle_branch(moment, entry)
         else:
-            facts = self._remove_name(moment, entry)
+            facts = self._remove_name(moment, entry, chosen)
         self.commit(moment, facts, entry)
         if gone is not None:
             self.removed.note((home, name), gone, moment.wall_ns)
         return entry
 
-    def _remove_name(self, moment: Moment, entry: Entry) -> list[Fact]:
+    def _chosen_instead(self, entry: Entry) -> Entry | None:
+        """What the removal of the last name of a file chooses over it."""
+        if entry.top is not None or not self.inode(entry.ino).is_regular or self.has_other_names(entry):
+            return None
+        files = [beside for beside in self.alternatives(entry) if self.inode(beside.owner).is_regular]
+        return files[0] if files else None
+
+    def _remove_name(self, moment: Moment, entry: Entry, chosen: Entry | None) -> list[Fact]:
         assert entry.link is not None
         inode = self.inode(entry.ino)
         if self.has_other_names(entry):
             twins, _ = self.remove_twins(entry, dropping=True)
             return [self.remove(inode, entry.link), *twins]
-        alternatives = [e for e in self.alternatives(entry) if self.inode(e.owner).is_regular]
-        if alternatives and inode.is_regular:
-            chosen = alternatives[0]
+        if chosen is not None:
             twins, settled = self.remove_twins(entry, dropping=False)
             version = self.choice(moment, chosen, [*self.meant_by(entry), *settled])
             return [version, self.remove(inode, entry.link), *twins]
@@ -251,11 +260,13 @@ class Namespace(Lineage, Twins):
         replaced = self.view.lookup(new_parent, new_name)
         if replaced is not None and replaced.ino == entry.ino:
             return None  # two names of one file: rename(2) does nothing
+        if not entry.is_directory:
+            if replaced is not None and replaced.is_directory:
+                raise posix_error(errno.EISDIR, new_name)
+            self.make_one(self.inode(entry.owner))
         moment, home, stood = self.replica.begin(), self.home_for_new(new_parent), self.standing(entry)
         if entry.is_directory:
             facts = self._move_directory(entry, new_parent, new_name, replaced)
-        elif replaced is not None and replaced.is_directory:
-            raise posix_error(errno.EISDIR, new_name)
         else:
             facts = self._move_file(moment, entry, new_parent, new_name, replaced)
         self.commit(moment, facts, entry, replaced)

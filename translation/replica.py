@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
+from crdt.absorption import together
 from crdt.blocks import block_key, hash_of
 from crdt.causality import Dot, ReplicaId, Stamp, VersionVector, counter_of, make_dot, replica_of
 from crdt.codec import CodecError, CorruptStore, pack, unpack
@@ -40,7 +41,7 @@ from crdt.moves import decode_logged
 from crdt.names import View, branch_ino, branches
 from crdt.policy import Patterns, pattern_setting
 from crdt.rows import Inode, Row, Stamped, StoredVersion, stamped_list
-from crdt.state import State
+from crdt.state import VOLUME_KEY, State
 from crdt.store import Store
 from crdt.versions import owner
 from crdt.view import Changes, Transaction
@@ -51,7 +52,7 @@ SLICE_ROWS = 16_384  # arrivals that one call looks at: it holds the lock
 ACTIVE = 1
 WANTED_KEY_SIZE = 41  # W, hash, inode
 
-FORMAT_KEY, VOLUME_KEY, REPLICA_KEY, CLOCK_KEY = b"Zformat", b"Zvolume", b"Zreplica", b"Zvector"
+FORMAT_KEY, REPLICA_KEY, CLOCK_KEY = b"Zformat", b"Zreplica", b"Zvector"
 
 
 class Volume(NamedTuple):
@@ -463,7 +464,7 @@ class Replica:
         try:
             for block in blocks:
                 heads.arrived(hash_of(block), block)
-            complete = [ino for ino in sorted(heads.touched) if heads.complete(ino)]
+            complete = [ino for ino in sorted(heads.touched) if heads.complete(ino) or self._merges(ino)]
             self.state.commit()
         except BaseException:
             self.state.rollback()
@@ -473,6 +474,11 @@ class Replica:
             self._changes.inode(ino, content=True)
             self._note_branches(ino)
         self.on_merge()
+
+    def _merges(self, ino: Ino) -> bool:
+        """Does a file show what several heads hold?  Then each that becomes readable changes what shows."""
+        inode = self.state.inode(ino)
+        return inode is not None and bool(together(self.state, inode))
 
     def hiding(self) -> list[Ino]:
         """Return the files that show something older than their newest content."""

@@ -17,6 +17,7 @@ from crdt.blocks import BLOCK_SIZE
 from crdt.causality import BEFORE_ALL, Stamp
 from crdt.facts import Ino, Kind, LinkId, Ref, Version
 from tests.reference.gathered import Gathered
+from tests.reference.merging import Merging
 from tests.reference.places import Places
 
 Path = tuple[Ref, ...]  # each version extends the one before it
@@ -30,6 +31,7 @@ class Contents:
         self.versions = facts.versions
         self.known_contents: dict[Ref, bytes] = {}
         self._follow_parents()
+        self.merging = Merging(self.versions, self.content, self.owner)
         self._find_dropped()
         self.named = {
             facts.links[link].ino
@@ -39,6 +41,7 @@ class Contents:
         self.heads: dict[Ino, list[Ref]] = {}
         self.surviving: dict[Ino, list[Ref]] = {}
         self.shown: dict[Ino, list[Heads]] = {}
+        self.merged: dict[Ino, bytes] = {}  # of files whose heads show as one content
         for ino, inode in facts.inodes.items():
             if not inode.is_directory:
                 self._find_heads(ino)
@@ -152,7 +155,22 @@ class Contents:
         use = self.surviving[ino]
         if ino in self.named:
             use = [ref for ref in unsettled if ref not in self.dropped]
-        self.shown[ino] = self.group(use or self._let_go_last(heads))
+        use = use or self._let_go_last(heads)
+        merged = self._merged(ino, use)
+        if merged is None:
+            self.shown[ino] = self.group(use)
+        else:
+            self.shown[ino], self.merged[ino] = [tuple(use)], merged
+
+    def _merged(self, ino: Ino, heads: list[Ref]) -> bytes | None:
+        """Return what heads show as one content, by the merge policy of the file; None where one shows."""
+        if len(heads) == 1 or self.facts.inodes[ino].birth.kind != Kind.REGULAR:
+            return None
+        return self.merging.shown(self.facts.inodes[ino].policy, heads)
+
+    def holding(self, ino: Ino, heads: Heads) -> Heads:
+        """Of heads that show under one name, those whose contents do: all, or the first alone."""
+        return heads if ino in self.merged else heads[:1]
 
     def _let_go_last(self, heads: list[Ref]) -> list[Ref]:
         """What a file shows whose name lives on although each of its heads was dropped or settled."""
@@ -191,23 +209,29 @@ class Contents:
 
     def hides(self, shown: Path, path: Path, *, path_first: bool) -> bool:
         """Is the end of `path` not shown because of the end of `shown`?  Of equal ones, the first."""
-        if not self._adds_nothing(path, shown):
+        if not self.adds_nothing(path, shown):
             return False
-        if self.content(path[-1]) == self.content(shown[-1]):
+        if self.compared(path[-1]) == self.compared(shown[-1]):
             return not path_first
-        return not self._adds_nothing(shown, path)
+        return not self.adds_nothing(shown, path)
 
-    def _adds_nothing(self, path: Path, other: Path) -> bool:
+    def compared(self, ref: Ref) -> object:
+        """What several heads showed together is like no other content."""
+        return ref if self.merging.is_any_merging(ref) else self.content(ref)
+
+    def adds_nothing(self, path: Path, other: Path, *, shows_more: bool = False) -> bool:
         """Is the content at the end of `path` in the history of `other` since their fork?
 
         A content that was chosen over that history is news.  Strangers, which have no fork, are
         compared by what stays known of a branch when it is folded: its first content and its last.
+        `shows_more`: the end of `other` is the first of several heads that show together.
         """
-        mine, theirs = self.content(path[-1]), self.content(other[-1])
+        mine = self.compared(path[-1])
+        theirs = other if shows_more else self.compared(other[-1])
         if mine != theirs and self._was_chosen_over(path[-1], {*other, *self.path[other[-1]]}):
             return False
         if since := self._since(other, parting(other, path)):
-            return any(self.content(ref) == mine for ref in since)
+            return any(self.compared(ref) == mine for ref in since)
         first = self.first_content(path[-1])
         return mine in (theirs, self.first_content(other[-1])) or first is None
 
@@ -232,7 +256,7 @@ class Contents:
         stands is no choice."""
         fact = self.versions[ref].fact
         return any(
-            parent in branch and parent != fact.lineage and self.content(parent) != self.content(ref)
+            parent in branch and parent != fact.lineage and self.compared(parent) != self.compared(ref)
             for parent in fact.parents[1:]
             if parent in self.versions
         )

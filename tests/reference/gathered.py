@@ -26,6 +26,7 @@ from crdt.facts import (
     Member,
     Pin,
     Placement,
+    Policy,
     Ref,
     Register,
     Removal,
@@ -63,6 +64,11 @@ class Inode:
                 bits &= made.fact.value
             return bits
         return max(current).fact.value if current else at_birth
+
+    @property
+    def policy(self) -> Policy:
+        """What was set by hand, else what it was born with."""
+        return Policy(self.value(Field.POLICY, Policy.UNSET) or self.birth.policy)
 
     def current(self, register: Field) -> Iterator[Made[Register]]:
         settings = self.registers[register]

@@ -16,23 +16,24 @@ by appends alone, they show that version and all tails after it, the oldest firs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from crdt.blocks import BLOCK_SIZE, block_count
 from crdt.facts import Ino, Policy, Ref, Version
 from crdt.merging import merging_number
 from tests.reference.gathered import Made
 
-Contents = Mapping[Ref, bytes]  # of each version, whole
-
 
 class Merging:
-    """`owner` is whose file each version is of."""
+    """`content` gives that of a version, whole; `owner` is whose file each is of."""
 
     def __init__(
-        self, versions: Mapping[Ref, Made[Version]], contents: Contents, owner: Mapping[Ref, Ino]
+        self,
+        versions: Mapping[Ref, Made[Version]],
+        content: Callable[[Ref], bytes],
+        owner: Mapping[Ref, Ino],
     ) -> None:
-        self.versions, self.contents, self.owner = versions, contents, owner
+        self.versions, self.content, self.owner = versions, content, owner
 
     def shown(self, policy: Policy, heads: Sequence[Ref]) -> bytes | None:
         """Return what these heads show together, the one that leads first; None where each is for itself."""
@@ -45,6 +46,9 @@ class Merging:
     def _is_merging(self, ref: Ref, policy: Policy) -> bool:
         parents = self.versions[ref].fact.parents
         return len(parents) > 1 and ref.version == merging_number(policy, parents)
+
+    def is_any_merging(self, ref: Ref) -> bool:
+        return self._is_merging(ref, Policy.BLOCKS) or self._is_merging(ref, Policy.APPEND)
 
     def _came_of(self, head: Ref, policy: Policy) -> set[Ref]:
         """The versions whose content a head goes on from, with itself."""
@@ -114,7 +118,7 @@ class Merging:
 
     def _block(self, ref: Ref, index: int) -> bytes:
         """The bytes of a block without the zeros at its end: a hole is as good as a block of zeros."""
-        return self.contents[ref][index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE].rstrip(b"\0")
+        return self.content(ref)[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE].rstrip(b"\0")
 
     # -- append ----------------------------------------------------------------------------------
 
@@ -133,8 +137,8 @@ class Merging:
         if len(roots) != 1:
             return None
         oldest_first = self._oldest_first(appended)
-        tails = [self.contents[ref][self.versions[ref].fact.appends :] for ref in oldest_first]
-        return self.contents[roots.pop()] + b"".join(tails)
+        tails = [self.content(ref)[self.versions[ref].fact.appends :] for ref in oldest_first]
+        return self.content(roots.pop()) + b"".join(tails)
 
 
 def end_of_block(index: int, size: int) -> int:

@@ -16,7 +16,7 @@ from functools import cmp_to_key
 from typing import NamedTuple
 
 from crdt.causality import Dot, Stamp, counter_of, replica_of
-from crdt.facts import ROOT, Field, Ino, Kind, LinkId, Ref
+from crdt.facts import ROOT, Field, Ino, Kind, LinkId, Policy, Ref
 from crdt.names import branch_ino
 from tests.reference.contents import Contents, Heads, Path, last_over, parting
 from tests.reference.gathered import SPLIT, Gathered
@@ -38,6 +38,7 @@ class Shown(NamedTuple):
     gid: int
     content: bytes
     conflict: bool
+    policy: Policy
 
 
 @dataclass
@@ -263,8 +264,10 @@ class View:
             return False
         if mine == theirs:
             return self._compare(link, shown, [self._rank(link), self._rank(shown)]) < 0
-        if self._nature(link) != self._nature(shown):
+        if self._nature(link) != self._nature(shown) or mine in self.contents.merged:
             return False
+        if theirs in self.contents.merged:
+            return self.contents.adds_nothing(self._line(link), self._line(shown), shows_more=True)
         path_first = (self._age(mine), link) < (self._age(theirs), shown)
         return self.contents.hides(self._line(shown), self._line(link), path_first=path_first)
 
@@ -369,18 +372,31 @@ class View:
         inode = self.facts.inodes[owner]
         uid = inode.value(Field.UID, inode.birth.uid)
         gid = inode.value(Field.GID, inode.birth.gid)
-        content = b"" if entry.members else self.contents.content(entry.heads[0])
+        content = b"" if entry.members else self._content(entry)
         sharers = entry.members or self.twins.get(entry.owner, {entry.owner})
-        mode = self._mode(sharers, {entry.owner: entry.heads[0]} if entry.heads else {})
-        return Shown(entry.kind, entry.ino, mode, uid, gid, content, entry.name != entry.raw)
+        mode = self._mode(sharers, {entry.owner: entry.heads})
+        policy = self._policy(entry.members or (entry.owner,))
+        return Shown(entry.kind, entry.ino, mode, uid, gid, content, entry.name != entry.raw, policy)
 
-    def _mode(self, inodes: Iterable[Ino], shown: Mapping[Ino, Ref]) -> int:
+    def _content(self, entry: Entry) -> bytes:
+        if entry.owner in self.contents.merged:
+            return self.contents.merged[entry.owner]
+        return self.contents.content(entry.heads[0])
+
+    def _policy(self, members: Iterable[Ino]) -> Policy:
+        """What was set last by hand on any of them, else what the first of them was born with that was."""
+        inodes = [self.facts.inodes[ino] for ino in members]
+        chosen = [made for inode in inodes for made in inode.current(Field.POLICY)]
+        by_hand = max(chosen).fact.value if chosen else Policy.UNSET
+        return Policy(by_hand or next((i.birth.policy for i in inodes if i.birth.policy), Policy.UNSET))
+
+    def _mode(self, inodes: Iterable[Ino], shown: Mapping[Ino, Heads]) -> int:
         """The bits that all of them leave, with the contents that they show."""
         bits = 0o7777
         for ino in inodes:
-            groups = self.contents.shown.get(ino)
-            head = shown.get(ino, groups[0][0] if groups else None)
-            bits &= self.rights.mode(self.facts.inodes[ino], head)
+            groups = self.contents.shown.get(ino, [()])
+            heads = self.contents.holding(ino, shown.get(ino, groups[0]))
+            bits &= self.rights.mode(self.facts.inodes[ino], heads)
         return bits
 
 

@@ -91,7 +91,9 @@ class Records:
     def _lost_rights(self, ino: Ino, number: LinkId) -> Iterator[Record]:
         """Of several branches with one such write, the one that leads."""
         known: set[Dot] = set()
-        for head, *_ in self.view.contents.shown[ino]:
+        contents = self.view.contents
+        heads = [head for group in contents.shown[ino] for head in contents.holding(ino, group)]
+        for head in heads:
             lost = self.view.rights.lost(self.facts.inodes[ino], head)
             if lost is None or lost.written.stamp.dot in known:
                 continue

@@ -12,7 +12,7 @@ a later writer there had heard of, earlier ones need not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from crdt.causality import covers
@@ -33,8 +33,8 @@ class Rights:
     def __init__(self, facts: Gathered, contents: Contents) -> None:
         self.facts, self.contents = facts, contents
 
-    def mode(self, inode: Inode, head: Ref | None) -> int:
-        """The permission bits that show with this content."""
+    def mode(self, inode: Inode, heads: Sequence[Ref]) -> int:
+        """The permission bits that show with what these heads hold."""
         bits = inode.value(Field.MODE, inode.mode)
         if not bits & SET_ID or inode.is_directory:
             return bits
@@ -44,15 +44,19 @@ class Rights:
             for field in (Field.UID, Field.GID)
             for owner in inode.current(field)
         )
-        knows_content = inode.birth.kind != Kind.REGULAR or head is None or self._saw_any(modes, head)
+        is_regular = inode.birth.kind == Kind.REGULAR
+        knows_content = not is_regular or all(self._saw_writing(modes, head) for head in heads)
         return bits if knows_owner and knows_content else bits & ~SET_ID
 
-    def _saw_any(self, modes: list[Made[Register]], head: Ref) -> bool:
-        """Had the author of one of these seen the last writing before this version?"""
-        path = self.contents.path[head]
-        written = [ref for ref in path if self.is_written(ref)]
-        after = path[path.index(written[-1]) :] if written else ()
-        return not written or any(self.saw_version(mode, ref) for mode in modes for ref in after)
+    def _saw_writing(self, modes: list[Made[Register]], ref: Ref) -> bool:
+        """Had the author of one of these seen the last writing up to this version, or what came of it?"""
+        fact = self.facts.versions[ref].fact
+        if not fact.parents or any(self.saw_version(mode, ref) for mode in modes):
+            return True
+        if self.is_written(ref):
+            return False
+        parents = fact.parents if self.contents.merging.is_any_merging(ref) else fact.parents[:1]
+        return all(self._saw_writing(modes, parent) for parent in parents)
 
     def lost(self, inode: Inode, head: Ref) -> LostRight | None:
         """The newest write on this branch whose writer has lost the right to it."""

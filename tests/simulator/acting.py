@@ -32,6 +32,7 @@ from tests.simulator.locality import (
 )
 from tests.simulator.programs import MARK, ORPHANS_AT, Programs, SymbolicPath, changed
 from tests.simulator.steps import Step
+from translation import merge_policy
 
 WRITES = ("create", "put", "append", "patch", "cut", "write_handle")
 # What is one system call and changes nothing where it fails.
@@ -123,6 +124,10 @@ def _do(programs: Programs, step: Step, data: bytes) -> None:
             programs.fs.tick()
         case "remove_tree" | "move_all":
             getattr(trees, step.kind)(programs, *arguments)
+        case "setxattr":
+            programs.setxattr(arguments[0], b"user.k", arguments[1])
+        case "policy":
+            programs.setxattr(arguments[0], merge_policy.XATTR, arguments[1])
         case _:
             getattr(programs, step.kind)(*arguments)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from crdt.absorption import digest_at, hidden_under, shown_heads
+from crdt.absorption import digest_at, hidden_under, shown_heads, together
 from crdt.encoding import decode_commit
 from crdt.facts import Fact, Ino, Kind, Ref, Version
 from tests.simulator.laws import require
@@ -84,7 +84,10 @@ def is_write(fact: Fact) -> TypeGuard[Version]:
 
 
 def heads(programs: Programs) -> dict[frozenset[Ref], Ino]:
-    """What the entries without twins show, with what hides under it -> inode number."""
+    """What the entries without twins show, with what hides under it -> inode number.
+
+    Of heads that show together, by a merge policy, all: so a write that extends one of them is none of these.
+    """
     state, found = programs.site.replica.state, {}
     for _, entry in programs.fs.listing.walk():
         if entry.kind != Kind.REGULAR or entry.twins:
@@ -92,5 +95,8 @@ def heads(programs: Programs) -> dict[frozenset[Ref], Ino]:
         inode = state.inode(entry.owner)
         assert inode is not None
         head = entry.heads[0] if entry.heads else shown_heads(state, inode)[0].ref
-        found[frozenset([head, *hidden_under(state, inode, head)])] = entry.ino
+        beside = hidden_under(state, inode, head)
+        if entry.top is None:
+            beside += [each.ref for each in together(state, inode)]
+        found[frozenset([head, *beside])] = entry.ino
     return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from crdt.facts import Ino, Kind
+from crdt.facts import Field, Ino, Kind, Policy
+from crdt.policy import NAMES
 from crdt.store import Store
 from tests.reference import View
 from tests.reference.gathered import Gathered
@@ -27,12 +28,13 @@ OBSERVED = 1 / 8  # of the heals: that takes as long as a heal
 
 
 class Expected(NamedTuple):
-    """What the facts show."""
+    """What the facts show.  `history`: what was written to files of the merge policy `blocks`."""
 
     shown: dict[bytes, Shown]
     orphans: dict[bytes, Shown]
     directories: set[Ino]  # all members of unions
     records: list[tuple[object, ...]]
+    history: set[bytes]
 
 
 def expected_of(library: Library) -> Expected:
@@ -42,7 +44,21 @@ def expected_of(library: Library) -> Expected:
         {name: of_owner(each) for name, each in view.orphaned().items()},
         view.directories,
         [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in records(view)],
+        {token for content in in_blocks(view) for token in tokens(content)},
     )
+
+
+def in_blocks(view: View) -> Iterator[bytes]:
+    """All versions of the files that had the merge policy `blocks` at some time.
+
+    Of two that wrote one block at once the newest shows, and the other's bytes are in its version alone.
+    """
+    for ref in view.contents.versions:
+        for ino in {ref.ino, view.contents.owner[ref]}:
+            inode = view.facts.inodes[ino]
+            had = {inode.birth.policy, *(made.fact.value for made in inode.registers[Field.POLICY])}
+            if Policy.BLOCKS in had:
+                yield view.contents.content(ref)
 
 
 def of_owner(shown: Shown) -> Shown:
@@ -60,7 +76,7 @@ def check_all(sites: Iterable[Site], library: Library, ledger: Ledger, random: R
     kept = {directory_token(ino) for ino in expected.directories}
     for each in (*expected.shown.values(), *expected.orphans.values()):
         kept |= tokens(each.content)
-    missing = ledger.missing_from(kept)
+    missing = ledger.missing_from(kept | expected.history)
     require(not missing, "L3", f"acknowledged and lost: {missing}")
     return min(digests.values())
 
@@ -109,7 +125,7 @@ def everything(fs: FileSystem) -> tuple[Seen, Seen]:
 
 def compare(name: str, found: Seen, expected: dict[bytes, Shown]) -> None:
     want = {
-        path: (each.kind, each.ino, each.mode, each.uid, each.gid, each.content)
+        path: (each.kind, each.ino, each.mode, each.uid, each.gid, each.content, NAMES.get(each.policy, b""))
         for path, each in expected.items()
     }
     got = {path: face(each) for path, each in found.items()}
@@ -134,4 +150,4 @@ def face(found: Found) -> tuple[object, ...]:
     kind = KINDS[stat.S_IFMT(attributes.mode)]
     content = b"" if kind == Kind.DIRECTORY else found.content
     bits = stat.S_IMODE(attributes.mode)
-    return kind, attributes.ino, bits, attributes.uid, attributes.gid, content
+    return kind, attributes.ino, bits, attributes.uid, attributes.gid, content, found.policy

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulator.programs import MARK, Component, Programs, SymbolicPath, symbolic
-from tests.simulator.steps import Setup, Step
+from tests.simulator.steps import SHARED, Setup, Step
 
 if TYPE_CHECKING:
     from tests.simulator.world import World
@@ -25,8 +25,13 @@ WEIGHTS = {
     "save_by_rename": 4, "save_anew": 2, "save_beside_backup": 2, "mkdir": 8, "rmdir": 6, "symlink": 2,
     "mknod": 1, "chmod": 3, "chown": 1, "setxattr": 1, "touch": 1, "remove_tree": 2, "move_all": 2,
     "settle": 12, "open": 5, "write_handle": 8, "fsync_handle": 1, "close_handle": 4, "tick": 2,
+    "policy": 1,
 }  # fmt: skip
 ALWAYS = {"create", "mkdir"}  # else nothing happens
+IN_PLACE = {  # what merge policies are about
+    b"append": ("append",),
+    b"blocks": ("append", "patch", "cut", "open", "write_handle", "close_handle"),
+}
 
 
 class Wish(NamedTuple):
@@ -53,7 +58,7 @@ class Generator:
         self.setup = Setup(skews, random.choice([300, 1 << 20]), random.choice([3, 20_000]), contents)
         self.names = random.choice(NAME_POOLS)
         self.network_share = random.choice([0.1, 0.25, 0.25, 0.4, 0.6])
-        self.weights = dict(WEIGHTS)
+        self.weights: dict[str, float] = dict(WEIGHTS)
         if random.random() < 0.5:  # swarm: some kinds often, some never
             self.weights = {
                 kind: weight if kind in ALWAYS else weight * random.choice([0, 1, 3])
@@ -63,6 +68,16 @@ class Generator:
         long = random.random() < 0.1
         length = random.randint(STEPS_MIN, LONG_STEPS_MAX if long else STEPS_MAX)
         self.length = wish.steps or length
+        policy = random.choice([b"", b"", b"", b"append", b"blocks"])
+        self.setup = self.setup._replace(policy=policy)
+        if policy:
+            self.focus(IN_PLACE[policy])
+
+    def focus(self, kinds: tuple[str, ...]) -> None:
+        """Few files, of which each replica writes the same one in these ways, seldom in others."""
+        self.names, self.network_share = [SHARED, self.names[1]], 0.15
+        for kind, weight in self.weights.items():
+            self.weights[kind] = WEIGHTS[kind] * 4 if kind in kinds else weight / 8
 
     def step(self, world: World) -> Step | None:
         random = self.random
@@ -152,6 +167,8 @@ class Generator:
                 return random.choice(paths), random.choice([b"", b"1", b"2"])
             case "touch" if paths:
                 return random.choice(paths), random.choice([0, 1, 1 << 60])
+            case "policy" if files or directories:
+                return random.choice(files + directories), random.choice([b"", b"keep", b"append", b"blocks"])
             case "write_handle" | "fsync_handle" | "close_handle" if programs.handles:
                 return ()
             case "tick":

@@ -14,7 +14,7 @@ from tests.simulator.cluster import Site
 from tests.simulator.handles import CALLERS, Handles
 from tests.simulator.laws import Broken, require
 from tests.simulator.ledger import TOKEN_SIZE, Ledger, Note, tokens
-from tests.walk import Found, content, listing, orphans, walk
+from tests.walk import Found, content, listing, orphans, policy, walk
 from translation.filesystem import Attributes, Caller, FileSystem
 
 MARK = b".conflict-"
@@ -161,6 +161,9 @@ class Programs:
         try:
             self.put_bytes(fh, known, old, new, how, data)
             self.fs.flush(fh)
+        except OSError:
+            self.note_gone(before, tokens(old))  # it may have been cut before that
+            raise
         finally:
             self.fs.release(fh)
         kept = tokens(old) & tokens(new) if how != "put" else set()  # that cuts all off first
@@ -168,7 +171,9 @@ class Programs:
         self.note_written(tokens(new) - kept)
         now = self.stat_or_none(parent, name)
         # Another descriptor may have brought an older branch along: then the two compete.
-        if now is not None and now.ino == known.ino and not is_open:
+        # And of heads that show together one may not be here yet, and lead where this was no append.
+        competes = is_open or (policy(self.fs, known) == b"append" and known.ino in self.unsettled())
+        if now is not None and now.ino == known.ino and not competes:
             require(content(self.fs, now) == new, "POSIX", f"{path} does not show what was written")
 
     def open_to_write(self, known: Attributes, how: str, caller: Caller) -> int:
@@ -270,12 +275,12 @@ class Programs:
         known = self.stat(*self.resolve(path))
         self.fs.setattr(known.ino, uid=uid, gid=uid)
 
-    def setxattr(self, path: SymbolicPath, value: bytes) -> None:
+    def setxattr(self, path: SymbolicPath, name: bytes, value: bytes) -> None:
         known = self.stat(*self.resolve(path))
         if value:
-            self.fs.setxattr(known.ino, b"user.k", value)
+            self.fs.setxattr(known.ino, name, value)
         else:
-            self.fs.removexattr(known.ino, b"user.k")
+            self.fs.removexattr(known.ino, name)
 
     def touch(self, path: SymbolicPath, mtime_ns: int) -> None:
         known = self.stat(*self.resolve(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SITE_NAMES = ["A", "B", "C", "D", "berlin-2", "F", "G", "H"]
+SHARED = b"a"  # a file that is there from the beginning, in histories that are about merge policies
 
 
 class Step(NamedTuple):
@@ -21,3 +22,4 @@ class Setup(NamedTuple):
     slice_bytes: int
     stage_commits_max: int
     contents: int = 0  # how many different ones are written; 0: as good as never the same one
+    policy: bytes = b""  # for merges, of all files; none: where a step sets one

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
+from crdt.policy import POLICIES
 from replication.limits import Limits
 from tests.simulator.acting import act
 from tests.simulator.cluster import Cluster, Site
@@ -13,7 +14,7 @@ from tests.simulator.healed import check_all
 from tests.simulator.ledger import Ledger
 from tests.simulator.programs import Programs
 from tests.simulator.settling import settle
-from tests.simulator.steps import SITE_NAMES, Setup, Step
+from tests.simulator.steps import SHARED, SITE_NAMES, Setup, Step
 
 
 class World:
@@ -29,6 +30,15 @@ class World:
         self.heal_count = 0
         for _ in range(2):
             self.join()
+        if setup.policy:
+            self.share()
+
+    def share(self) -> None:
+        """Give the first replicas one file, of a merge policy that all others will have, too."""
+        self.programs[0].fs.replica.set_pattern("*", POLICIES[self.setup.policy])
+        self.programs[0].write((SHARED,), "put", self.data(0), 0)
+        self.cluster.connect(0, 1)
+        self.cluster.settle(Random(0))
 
     def _on_merge(self, site: Site, commits: Sequence[bytes]) -> Callable[[], None]:
         programs = self.programs[self.cluster.sites.index(site)]
@@ -111,7 +121,7 @@ class World:
             return b"<%06d>" % (1 + salt % self.setup.contents)
         self.token_count += 1
         token = b"<%06d>" % self.token_count
-        match salt % 16:
+        match salt % (4 if self.setup.policy else 16):
             case 0:
                 return token + b"y" * 6000
             case 1:

@@ -388,3 +388,23 @@ def test_a_union_is_one_after_a_merge_that_a_full_disk_refused_to_tear():
     assert a.shows == {"d": "dir", "d/A": "", "d/B": ""}
     a.store.is_full = False
     assert exchange(a, b) == {"d": "dir", "d/A": "", "e": "dir", "e/B": "", "e/new": ""}
+
+
+def test_a_content_that_nobody_in_reach_has_holds_up_no_newer_one():
+    """C heard of the first content from A, without its block, and then reaches B alone: who never needed it.
+
+    What came after was small, and superseded before it was told: C has nothing to show meanwhile.
+    """
+    a, b, c = shells(0, 0, 0)
+    a.write("f", b"1" * 6000)
+    c.hear(a, blocks=False)
+    a.write("f", "small")
+    a.write("f", b"3" * 6000)
+    b.hear(a, blocks=False)
+    b.replica.add_blocks([b"3" * 6000])
+    for _ in c.hear_one_by_one(b):
+        pass
+    c.fetch(b)
+    assert c.read("f") == b"3" * 6000
+    assert c.replica.wanted(1) == []
+    exchange(a, b, c)
