@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.simulator.histories import WEIGHTS
 from tests.simulator.play import replay, report, shrink, simulate
 from tests.simulator.steps import Step
 from tests.simulator.world import World
@@ -38,7 +39,8 @@ def test_histories_are_long_enough_to_bite():
     assert sum(run.commits for run in runs) / len(runs) > 20
     assert len({len(run.setup.skews_ns) for run in runs}) > 2
     kinds = {step.kind for run in runs for step in run.history}
-    assert {"crash", "join", "heal", "save", "write_handle", "remove_tree", "disconnect"} <= kinds
+    assert {*WEIGHTS, "crash", "join", "heal", "run", "sync", "connect", "disconnect"} <= kinds
+    assert any(len(run.history) > 150 for run in runs)
 
 
 def test_what_is_acknowledged_and_lost_is_noticed():
