@@ -232,6 +232,30 @@ def test_a_removed_entry_does_not_stay_for_a_link_to_it():
     assert exchange(a, b) == {"f": "from B", "keep": "from A"}
 
 
+def test_a_log_keeps_all_records_in_one_order():
+    """A and B append to a log, round after round; in the last one A has seen what B wrote, and B not A's.
+
+    The branches then fork where one of them had seen more than the other.  Each record is there once, and
+    the order is one for all.
+    """
+    a, b = shells(0, 0)
+    a.create("log")
+    a.fs.setxattr(a.stat("log").ino, b"user.elmer.merge", b"append")
+    b.hear(a)
+    for number in "12":
+        a.append("log", f"a{number} ")
+        b.append("log", f"b{number} ")
+        exchange(a, b)
+    b.append("log", "b3 ")
+    a.hear(b)
+    a.append("log", "a3 ")
+    b.append("log", "b4 ")
+    assert exchange(a, b) == {"log": "a1 b1 a2 b2 b3 a3 b4 "}
+    a.remove("log")
+    b.append("log", "b5 ")
+    assert exchange(a, b) == {"log": "a1 b1 a2 b2 b3 a3 b4 b5 "}
+
+
 # -- names ---------------------------------------------------------------------------------------------
 
 
