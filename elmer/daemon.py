@@ -246,6 +246,9 @@ def _run_profiled(path: str) -> None:
 
     With one worker, the main thread: cProfile sees a single one.
     """
+    # While it profiles, CPython 3.11 looks for references in generators that run where there are none, as
+    # one does while a large directory is listed, and crashes.
+    gc.disable()
     profile = cProfile.Profile()
     try:
         profile.runcall(llfuse.main, workers=1)
