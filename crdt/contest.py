@@ -39,6 +39,8 @@ def contested(touched: Collection[NameKey], before: View, after: View) -> set[Na
 
 def is_contested(view: View, directory: Ino, raw: bytes) -> bool:
     """Does another thing stand at this name, a further branch of the file, or is the directory a union?"""
+    if not view.marked_rows:
+        return False
     items = view.state.names(directory, hash_of_name(raw)).get(raw, ())
     return needs_rules(items) or len(view.members(directory)) > 1
 

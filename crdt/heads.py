@@ -8,7 +8,8 @@ from an older version gets a copy of the map of a head that came of it, taken ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import NamedTuple, cast
 
 from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
@@ -48,6 +49,9 @@ class Place(NamedTuple):
     block: int  # its index
 
 
+Held = Callable[[], frozenset[Ref]]  # heads that open files here go on from
+
+
 def own_heads(inode: Inode) -> list[Head]:
     """The versions of a file that none of it extends, settled or not."""
     return [*inode.heads, *(head for head, _ in inode.settled)]
@@ -70,12 +74,18 @@ def waiting(state: State, ino: Ino) -> list[tuple[bytes, list[Place]]]:
 class Heads:
     """Applies the versions of one batch of commits.  `touched`: inodes whose heads changed."""
 
-    def __init__(self, state: State, held: frozenset[Ref] = frozenset()) -> None:
+    def __init__(self, state: State, held: Held = frozenset) -> None:
         self.state = state
-        self.held = held  # heads that open files here go on from: what they showed must stay
+        self._held = held
         self.touched: set[Ino] = set()
         # Blocks that may be missing: owner -> (map_ino, map) -> index -> hash.
         self.doubtful: dict[Ino, dict[tuple[Ino, int], dict[int, bytes]]] = {}
+
+    @cached_property
+    def held(self) -> frozenset[Ref]:
+        """Heads that open files here go on from: what they showed must stay.  Seldom asked, and as many as
+        there are open files."""
+        return self._held()
 
     # -- births and removals -------------------------------------------------------------------------
 

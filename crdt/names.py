@@ -41,6 +41,7 @@ from crdt.versions import (
 NAME_MAX = 255
 EXTENSION_MAX = 16
 MARK = b".conflict-"
+MARKS_START, MARKS_END = b"Q", b"R"  # of the rows that say which rows of names need the rules below
 CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz"
 
 NameOf = Callable[[int], str]  # replica id -> its name
@@ -138,10 +139,18 @@ class View:
         self.state = state
         self.name_of = name_of
         self.is_fixed = is_fixed  # nothing is edited while this view is used
-        self.shared_names = 0  # (directory, name) pairs with more than one directory; kept by crdt.view
+        # Kept by crdt.view: rows of names that need the rules of conflicts, and (directory, name) pairs with
+        # more than one directory.  Most of the time there is none, and nobody looks whether this is one.
+        self.marked_rows = self.shared_names = 0
         self._members: dict[Ino, tuple[Ino, ...]] = {}
         self._groups: dict[tuple[tuple[Ino, ...], bytes], list[Entry]] = {}
         self._groups_after = 0  # so many commits they were found
+
+    def count_marks(self) -> None:
+        self.marked_rows = self.shared_names = 0
+        for _, value in self.state.scan(MARKS_START, MARKS_END):
+            self.marked_rows += 1
+            self.shared_names += value == b"u"
 
     def forget_unions(self) -> None:
         self._members.clear()
@@ -245,7 +254,7 @@ class View:
     def contested(self, members: tuple[Ino, ...]) -> Iterator[bytes]:
         """Yield the names in these directories that have conflict entries, or may have."""
         for directory in members:
-            prefix = b"Q" + directory.to_bytes(8, "big")
+            prefix = MARKS_START + directory.to_bytes(8, "big")
             for key, _ in self.state.scan(prefix, prefix_end(prefix)):
                 yield from self.state.names(directory, int.from_bytes(key[9:], "big"))
         if len(members) > 1:
@@ -507,7 +516,7 @@ class View:
 
     def _is_contested(self, place: Shown) -> bool:
         """May something else stand at the name of a link, too?"""
-        return len(self.items(self.members(place.parent), place.name)) > 1
+        return self.marked_rows > 0 and len(self.items(self.members(place.parent), place.name)) > 1
 
     # -- a directory as a whole ------------------------------------------------------------------------
 
@@ -552,4 +561,4 @@ def _placed(inode: Inode) -> Stamp:
 
 def names_row_key(directory: Ino, name_hash: int) -> bytes:
     """The key of the mark that a row of names needs the rules above."""
-    return b"Q" + names_key(directory, name_hash)[1:]
+    return MARKS_START + names_key(directory, name_hash)[1:]

@@ -10,6 +10,7 @@ Memory is bounded by the sizes of the caches, not by the number of files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -80,6 +81,7 @@ def prefix_end(prefix: bytes) -> bytes:
     return stripped[:-1] + bytes([stripped[-1] + 1])
 
 
+@lru_cache(4096)  # a request asks for that of its name ten times
 def hash_of_name(name: bytes) -> int:
     """53 bits, above 10 zero bits in which readdir counts entries of one hash: at most 2^63."""
     digest = blake2b(name, digest_size=8).digest()

@@ -45,7 +45,7 @@ from crdt.facts import (
     Version,
     Xattr,
 )
-from crdt.heads import Heads
+from crdt.heads import Heads, Held
 from crdt.moves import Replay, log_key
 from crdt.names import View, branch_ino, branches, branches_of, names_row_key
 from crdt.plausible import check
@@ -90,7 +90,7 @@ class Changes:
 class Transaction:
     """One batch; ends with `finish`, then `State.commit`, then `done`."""
 
-    def __init__(self, state: State, view: View, *, here: bool, held: frozenset[Ref] = frozenset()) -> None:
+    def __init__(self, state: State, view: View, *, here: bool, held: Held = frozenset) -> None:
         self.state = state
         self._known, self._edit = state.known, state.edit
         self.view = view
@@ -107,7 +107,7 @@ class Transaction:
         self.appeared: set[Ino] = set()  # files that show, or are orphans, and did not before
         self.orphaned: set[Ino] = set()  # files that are orphans now, or were before, and not both
         self.dots: set[int] = set()
-        self.shared_names = 0
+        self.marked_rows = self.shared_names = 0
         self.tree_changed = False
         self._before: View | None = None
         self._after: View | None = None
@@ -303,6 +303,7 @@ class Transaction:
         """The batch is committed."""
         if self.tree_changed and (self.view.shared_names or self.shared_names):
             self.view.forget_unions()
+        self.view.marked_rows += self.marked_rows
         self.view.shared_names += self.shared_names
 
     def _show_file(self, inode: Inode) -> None:
@@ -416,6 +417,7 @@ class Transaction:
         if (marked, shared) != (was_marked, was_shared):
             value = (b"u" if shared else b"") if marked else None
             self.state.put(names_row_key(place.parent, name_hash), value)
+            self.marked_rows += marked - was_marked
             self.shared_names += shared - was_shared
         self._count(place.parent, old, new)
 
@@ -481,6 +483,7 @@ class Transaction:
         """Return the view without the batch; not to be used any more once that is committed."""
         if self._before is None:
             self._before = View(self.state.committed(), self.view.name_of)
+            self._before.marked_rows = self.view.marked_rows
             self._before.shared_names = self.view.shared_names
         return self._before
 
@@ -492,6 +495,7 @@ class Transaction:
         """Return the view as it will be once the batch is committed; for use when it is finished."""
         if self._after is None:
             self._after = View(self.state, self.view.name_of, is_fixed=True)
+            self._after.marked_rows = self.view.marked_rows + self.marked_rows
             self._after.shared_names = self.view.shared_names + self.shared_names
         return self._after
 

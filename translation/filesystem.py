@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST, NO_MAP
-from crdt.facts import ROOT, SUPERUSER, Caller, Fact, Ino, Kind, Policy, Ref, Version, VersionId
+from crdt.facts import ROOT, SUPERUSER, Birth, Caller, Fact, Ino, Kind, Policy, Ref, Version, VersionId
 from crdt.heads import own_heads
 from crdt.merging import Merged
 from crdt.names import Entry
@@ -342,8 +342,11 @@ class FileSystem:
         self._follow_choices()
 
     def _follow_choices(self) -> None:
-        """A choice or a rename made a version of the content that an open file goes on from: go on from
-        that one, which a merge may extend."""
+        """A choice or a rename made a version of the content that an open file goes on from, or gave its
+        branch to another file: go on from that one, which a merge may extend."""
+        latest = self.replica.latest_commit
+        if latest is None or not any(isinstance(fact, (Birth, Version)) for fact in latest.facts):
+            return
         for session in self.content.sessions.values():
             if not session.detached and self.base.shown_at(session.ino, session.base.head) is not None:
                 session.refresh(self.base)

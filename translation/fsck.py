@@ -46,7 +46,7 @@ class Check:
         store = self.store = replica.store
         self.state = State(store)
         self.view = View(self.state, replica.member_name)
-        self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
+        self.view.count_marks()
         self.on_progress = on_progress
         self.rows = 0
         self.expected: dict[tuple[Ino, int], dict[bytes, list[Item]]] = {}

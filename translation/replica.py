@@ -35,7 +35,7 @@ from crdt.facts import (
     Setting,
     VersionId,
 )
-from crdt.heads import Heads
+from crdt.heads import Heads, Held
 from crdt.hlc import next_time
 from crdt.moves import decode_logged
 from crdt.names import View, branch_ino, branches
@@ -108,11 +108,12 @@ class Replica:
         self._members = {member.replica: member for member in self._read_members()}
         self.patterns = Patterns(self._read_settings())
         self.view = View(self.state, self.member_name)
-        self.view.shared_names = sum(value == b"u" for _, value in store.scan(b"Q", b"R"))
+        self.view.count_marks()
         self._changes = Changes()
         self.on_commit: Callable[[], None] | None = None
         self.on_merge: Callable[[], None] = lambda: None  # called when what peers made was merged
-        self.held: Callable[[], frozenset[Ref]] = frozenset  # heads that open files here go on from
+        self.held: Held = frozenset
+        self.latest_commit: Commit | None = None  # of those made here since the start
 
     @staticmethod
     def create(
@@ -251,6 +252,7 @@ class Replica:
             self.view.forget_unions()
             raise
         self._committed(transaction, changes, moment.hlc, 1, vector)
+        self.latest_commit = commit
         if self.on_commit is not None:
             self.on_commit()
 
@@ -259,7 +261,7 @@ class Replica:
     ) -> tuple[Transaction, list[bytes]]:
         for key, value in (rows or {}).items():
             self.state.put(key, value)
-        transaction = Transaction(self.state, self.view, here=True, held=self.held())
+        transaction = Transaction(self.state, self.view, here=True, held=self.held)
         keys = transaction.apply(commit)
         transaction.finish()
         return transaction, keys
@@ -393,7 +395,7 @@ class Replica:
         new = [commit for commit in map(decode_commit, commits) if commit.dot not in self.seen()]
         state, hlc, counters = self.state, self.latest_hlc, dict(self.seen().counters)
         try:
-            transaction = Transaction(state, self.view, here=False, held=self.held())
+            transaction = Transaction(state, self.view, here=False, held=self.held)
             for at, commit in enumerate(new, self.arrival_end):
                 self._check_commit(commit, counters, vector)
                 self._put_arrival(at, commit, transaction.apply(commit))
@@ -460,7 +462,7 @@ class Replica:
 
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
         """Store blocks that were asked for; files that waited for the last of them show their content."""
-        heads = Heads(self.state, self.held())
+        heads = Heads(self.state, self.held)
         try:
             for block in blocks:
                 heads.arrived(hash_of(block), block)
@@ -486,7 +488,7 @@ class Replica:
 
     def show_newest(self, ino: Ino) -> None:
         """Nothing here goes on from what this file showed any more: show what came meanwhile."""
-        heads = Heads(self.state, self.held())
+        heads = Heads(self.state, self.held)
         try:
             changed = heads.complete(ino)
             self.state.commit()

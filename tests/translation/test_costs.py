@@ -13,8 +13,10 @@ import pytest
 
 from crdt.causality import VersionVector
 from crdt.encoding import decode_commit
+from crdt.facts import Ino, Ref
 from crdt.store import MemoryStore
 from tests.shell import Shell, exchange, shells
+from translation.branch import Shown
 
 
 class Counted(MemoryStore):
@@ -150,6 +152,30 @@ def test_a_part_of_a_listing_of_a_union_reads_the_rows_of_its_entries():
     read, _ = cost_of(a, read_on)
     # Each entry once, and at each part its last one and one of each member again.
     assert read["D"] <= 2 * MANY + 3 * (2 * MANY // 100 + 1)
+
+
+# -- open files ----------------------------------------------------------------------------------------
+
+
+def test_what_is_open_is_not_looked_at_by_a_rename_or_removal_of_something_else():
+    a, _ = shells(0, 0)
+    for number in range(10):
+        a.write(f"open-{number}", "content")
+    handles = [a.open_file(f"open-{number}") for number in range(10)]
+    a.write("other", "content")
+    looked_at: list[int] = []
+    shown_at = a.fs.base.shown_at
+
+    def noted(ino: Ino, head: Ref) -> Shown | None:
+        looked_at.append(ino)
+        return shown_at(ino, head)
+
+    a.fs.base.shown_at = noted  # type: ignore[method-assign]
+    a.move("other", "moved")
+    a.remove("moved")
+    assert looked_at == []
+    for fh in handles:
+        a.close(fh)
 
 
 # -- late moves ----------------------------------------------------------------------------------------
