@@ -12,6 +12,7 @@ TWINS = "tests/translation/test_twins.py"
 FOUND = "tests/translation/test_found.py"
 LINEAGE = "tests/translation/test_lineage.py"
 RECORDS = "tests/translation/test_records.py"
+MERGING = "tests/translation/test_merging.py"
 RIGHTS = "tests/translation/test_rights.py"
 
 
@@ -433,5 +434,40 @@ BREAKAGES = [
         "bytes([kind]) + dot.to_bytes(8, \"big\")",
         "b\"\"",
         (f"{RECORDS}::test_what_was_overruled_unheard_of_is_not_acknowledged",),
+    ),
+    # -- merge policies --------------------------------------------------------------------------------
+    Breakage(
+        "blocks that two wrote do not show together",
+        "crdt/merging.py",
+        "    if policy == Policy.BLOCKS:\n        return True\n",
+        "    if policy == Policy.BLOCKS:\n        return False\n",
+        (
+            f"{MERGING}::test_row_21_of_one_block_that_two_wrote_the_newest_shows",
+            f"{MERGING}::test_row_22_blocks_that_two_wrote_at_once_are_one_file",
+        ),
+    ),
+    Breakage(
+        "a truncation writes no holes",
+        "crdt/merging.py",
+        "if cut < seen:",
+        "if cut < 0:",
+        (f"{MERGING}::test_row_23_what_was_written_where_it_was_cut_shows_if_it_is_newer",),
+    ),
+    Breakage(
+        "who only merged has written",
+        "crdt/merging.py",
+        "        if is_merging(version, Policy.BLOCKS):\n            return\n",
+        "",
+        (f"{MERGING}::test_a_third_who_overwrites_what_one_of_them_wrote_wins_over_who_only_merged_it",),
+    ),
+    Breakage(
+        "an append is a write like any other",
+        "translation/content.py",
+        "fields = fields._replace(appends=session.appended_to(self.base, fields))",
+        "pass",
+        (
+            f"{MERGING}::test_row_24_tails_that_two_appended_at_once_are_kept_in_one_order",
+            f"{STORIES}::test_a_log_keeps_all_records_in_one_order",
+        ),
     ),
 ]
