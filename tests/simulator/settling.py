@@ -1,8 +1,9 @@
 """Law L5: a choice holds, also where two replicas make one at once.
 
 Two replicas that show the same each settle one conflict, on copies of their stores, and hear of each other.
-The same choice on both leaves what it left on one: no new conflict, no second copy.  Of different ones
-both are kept: what one chose or wrote is shown, or more that was added to it.
+The same choice on both leaves what it left on one: no new conflict, no second copy; but under the policy
+`append` two writes are two records.  Of different ones both are kept: what one chose or wrote is shown, or
+more that was added to it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.simulator.ledger import Ledger
 from tests.simulator.locality import Faces, difference, faces
 from tests.simulator.programs import Programs, SymbolicPath
 from tests.simulator.steps import Step
+from translation import merge_policy
 from translation.filesystem import FileSystem
 from translation.listing import Conflict
 from translation.replica import Replica
@@ -54,6 +56,7 @@ class Choice(NamedTuple):
     way: str
     copy: Copy  # after it
     chosen: bytes | None  # the content; None where it was no choice, or nobody can say of what
+    is_record: bool = False  # a write under `append`: nobody else's is the same
 
 
 def settle(sites: Iterable[Site], random: Random) -> None:
@@ -90,7 +93,14 @@ def choose(copy: Copy, conflict: Conflict, way: str) -> Choice | None:
             chosen = entry.content + NEW_DATA
         case _:
             chosen = entry.content
-    return Choice(way, copy, chosen)
+    return Choice(way, copy, chosen, way == "write" and is_log(copy, conflict))
+
+
+def is_log(copy: Copy, conflict: Conflict) -> bool:
+    try:
+        return copy.fs.getxattr(conflict.ino, merge_policy.XATTR) == b"append"
+    except OSError:
+        return False
 
 
 def chosen_by(copy: Copy, before: VersionVector) -> bytes | None:
@@ -128,7 +138,7 @@ def check(conflict: Conflict, one: Choice, other: Choice) -> None:
     (found, contents), (same, _) = shown(here), shown(there)
     wrong = difference(found, same) or here.fs.digest() != there.fs.digest()
     require(not wrong, "L1", f"{about}, and they show different things:\n    {wrong}")
-    if one.way == other.way:
+    if one.way == other.way and not one.is_record:
         wrong = difference(alone, found)
         require(not wrong, "L5", f"{about}, and that is not one choice:\n    {wrong}")
     for choice in (one, other):
