@@ -10,7 +10,7 @@ Contents are compared by their digests, which stay when a version is superseded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from crdt.blocks import EMPTY_DIGEST
@@ -19,7 +19,18 @@ from crdt.facts import Policy, Ref
 from crdt.merging import is_any_merging, merges
 from crdt.rows import Head, Inode
 from crdt.state import State, version_key
-from crdt.versions import Forks, Step, by_lead, is_named, is_on_branch, line, step_of, surviving
+from crdt.versions import (
+    Forks,
+    branch,
+    by_lead,
+    is_named,
+    is_on_branch,
+    line,
+    lineage_of,
+    step_of,
+    surviving,
+    was_dropped,
+)
 
 MORE = b"more than one head"  # no digest
 Group = list[Head]  # the head that shows, then those that hide under it
@@ -148,7 +159,8 @@ def adds_nothing(
 
     A content that was chosen over that history is news.  Strangers, which never parted, are compared by what
     stays known of a branch for ever: its first content and its last.  So are a file and what it replaced
-    under one of several names, if that lives on: what happened to that is not its history.
+    under one of several names: what happened to that is its history only once somebody lets it go, and by
+    that nothing may come to show again.
 
     `shows_more`: the head of the other line is the first of several that show together.
     """
@@ -157,21 +169,39 @@ def adds_nothing(
         theirs = MORE
     if mine != theirs and _was_chosen_over(state, end.head, other):
         return False
-    since = [] if common is None else _since(line(state, *other, settled_only=True), common)
-    if since:
-        return any(compared_at(state, ref) == mine for ref in since)
+    since, is_own = ([], False) if common is None else _since(state, other, common)
+    in_history = any(compared_at(state, ref) == mine for ref in since)
+    if is_own or in_history:
+        return in_history
     began = first_digest_at(state, end.head)
     return mine in (theirs, first_digest_at(state, other.head)) or not began
 
 
-def _since(steps: Iterator[Step], common: Ref) -> list[Ref]:
-    """The versions back to the common one; none where the walk does not come there."""
-    found = []
-    for step in steps:
+def _since(state: State, other: End, common: Ref) -> tuple[list[Ref], bool]:
+    """The versions back to the common one, none where what is between lives on as another file; and whether
+    they are surely of this file: it settled what it replaced."""
+    found: list[Ref] = []
+    is_own = True
+    for step in line(state, *other):
+        if found and lineage_of(state, found[-1]) == step.ref and not _settles(state, found[-1], step.ref):
+            is_own = False
+            inode = state.inode(step.ref.ino)
+            if inode is None or not was_dropped(state, inode, step.ref):
+                return [], False
         found.append(step.ref)
         if step.ref == common:
-            return found
-    return []
+            return found, is_own
+    return [], False
+
+
+def _settles(state: State, ref: Ref, other: Ref) -> bool:
+    """Does this version, or one that it extends, settle the other one, or one that came of that?"""
+    for step in branch(state, ref):
+        stored = state.version(step.ref)
+        parents = () if stored is None else stored.fact.parents[1:]
+        if any(is_on_branch(state, other, parent) for parent in parents):
+            return True
+    return False
 
 
 def _was_chosen_over(state: State, ref: Ref, other: End) -> bool:

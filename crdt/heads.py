@@ -226,6 +226,8 @@ class Heads:
         inode.heads.append(head)
         for parent in version.parents[1:]:
             self._settle(inode, parent, ref, new.hlc)
+        if version.lineage is not None:
+            self.continues(inode, version.lineage)
 
     def _show_instead(self, inode: Inode, parent: Ref, new: Head) -> None:
         """Where a head is not here yet and the file shows an older one, on which this one goes on: a program
@@ -386,10 +388,17 @@ class Heads:
             head._replace(closed=min(head.closed or hlc, hlc)) if head.ref == parent else head
             for head in other.heads
         ]
+        self._relate(inode, other)
+        self.touched.add(other.ino)
+
+    def continues(self, inode: Inode, lineage: Ref) -> None:
+        """A file goes on from a version of another: whether that is let go decides what is its past."""
+        self._relate(inode, self.state.edit(owner(self.state, lineage)))
+
+    def _relate(self, inode: Inode, other: Inode) -> None:
         if inode.ino != other.ino and inode.ino not in other.related:
             other.related = (*other.related, inode.ino)
             inode.related = (*inode.related, other.ino)
-        self.touched.add(other.ino)
 
     # -- blocks that are not here ----------------------------------------------------------------------
 

@@ -89,10 +89,8 @@ def branch(state: State, head: Ref) -> Iterator[Step]:
     yield step_of(state, ref)
 
 
-def line(state: State, head: Ref, via: Ref | None, *, settled_only: bool = False) -> Iterator[Step]:
+def line(state: State, head: Ref, via: Ref | None) -> Iterator[Step]:
     """Walk along the branch to where the file came to its name, and on through what it replaced there.
-
-    `settled_only`: not through what it replaced under one of several names, if that lives on.
 
     `via` is the version by which it replaced another.  Where the branch does not contain it (somebody
     settled it away) it stands in for the version that it extends.
@@ -110,28 +108,7 @@ def line(state: State, head: Ref, via: Ref | None, *, settled_only: bool = False
     ref: Ref | None = via
     while ref is not None:
         yield step_of(state, ref)
-        if settled_only and _lives_on(state, ref):
-            return
         ref = previous(state, ref, through_renames=True)
-
-
-def _lives_on(state: State, ref: Ref) -> bool:
-    """Did this version replace one that nobody let go, since its file has other names?"""
-    lineage = lineage_of(state, ref)
-    inode = None if lineage is None else state.inode(lineage.ino)
-    if lineage is None or inode is None:
-        return False
-    return not _settles(state, ref, lineage) and not was_dropped(state, inode, lineage)
-
-
-def _settles(state: State, ref: Ref, other: Ref) -> bool:
-    """Does this version, or one that it extends, settle the other one, or one that came of that?"""
-    for step in branch(state, ref):
-        stored = state.version(step.ref)
-        parents = () if stored is None else stored.fact.parents[1:]
-        if any(is_on_branch(state, other, parent) for parent in parents):
-            return True
-    return False
 
 
 def fork(left: Iterator[Step], right: Iterator[Step]) -> Fork:

@@ -179,6 +179,8 @@ class Transaction:
             self.state.add_inode(inode)
             if birth.claims is not None:
                 self._claim(inode, birth.claims)
+            if birth.lineage is not None:
+                self.heads.continues(inode, birth.lineage)
         self._touch(self._known(birth.ino))
         return inode_key(birth.ino)
 

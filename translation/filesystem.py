@@ -279,6 +279,8 @@ class FileSystem:
         caller: Caller = SUPERUSER,
     ) -> Attributes:
         """`fh`: by this descriptor, as who opened it."""
+        if size is not None and fh is None:
+            self._reached(Ino(ino))
         self.attributes.setattr(
             Ino(ino),
             mode=mode,
@@ -361,9 +363,8 @@ class FileSystem:
         if entry.is_directory:
             return
         for ino in {entry.ino, *(twin.ino for twin in entry.twins)}:
-            state = self.replica.state
-            inode = state.inode(ino)
-            if inode is None or not (inode.shown or is_orphan(state, inode)):
+            inode = self.replica.state.inode(ino)
+            if inode is None or not inode.shown:
                 self.content.detach(ino)
 
     # -- files -------------------------------------------------------------------------------------
@@ -399,11 +400,17 @@ class FileSystem:
         target = self.attributes.target(Ino(ino))
         if target.inode.is_directory:
             raise posix_error(errno.EISDIR)
-        unnamed = is_orphan(self.replica.state, target.inode)
-        if unnamed:  # who had it open when its last name went here may still have it
-            self.content.attach(Ino(ino))
+        unnamed = self._reached(Ino(ino))
         self.content.open(Ino(ino), flags)
         return self._handle(Handle(Ino(ino), flags, caller, unnamed))
+
+    def _reached(self, ino: Ino) -> bool:
+        """A program comes to a file by a name, or as to an orphan.  Is it one?  Then who had it open when its
+        last name went here may still have it, and what both write is a fact."""
+        unnamed = is_orphan(self.replica.state, self.attributes.target(ino).inode)
+        if unnamed:
+            self.content.attach(ino)
+        return unnamed
 
     def _handle(self, handle: Handle) -> int:
         fh = self.next_handle

@@ -26,7 +26,7 @@ from crdt.absorption import digest_at, hidden_under, shown_heads
 from crdt.causality import Dot
 from crdt.contest import NameKey
 from crdt.facts import ROOT, Fact, Field, Ino, LinkId, Pin, Ref
-from crdt.names import Entry, View
+from crdt.names import Entry, Twin, View
 from crdt.orphans import Orphan, orphan_entries
 from crdt.rows import Inode, Shown
 from crdt.state import State
@@ -114,6 +114,8 @@ class Locality:
     # -- files -------------------------------------------------------------------------------------
 
     def _hold_file(self, after: View, entry: Entry) -> list[Fact]:
+        if entry.twins and (found := self._hold_twins(after, entry)):
+            return found
         now = after.lookup(entry.parent, entry.name)
         if now is not None and now.ino == entry.ino:
             return self._hold_content(after, entry, now)
@@ -133,12 +135,36 @@ class Locality:
             return []
         shown = copy(self.intents)
         shown.state, shown.view = after.state, after
-        if self.intents.together(self.intents.inode(entry.owner)):
+        if any(i.together(i.inode(entry.owner)) for i in (self.intents, shown)):
             return []  # what heads show together a commit changes only where it means to
         was, head = self.intents.head_of(entry), shown.head_of(now)
         if was == head or digest_at(self.intents.state, was) == digest_at(after.state, head):
             return []
         return [self.intents.version(self.moment, entry.owner, was, [], is_edit=True)]
+
+    def _hold_twins(self, after: View, entry: Entry) -> list[Fact]:
+        """A twin that would come to show goes, as it would with the first change of what shows: it added
+        nothing to that, and what it is compared with was let go by this commit."""
+        beside = after.group(after.members(entry.parent), entry.raw)
+        twins = next((now.twins for now in beside if now.ino == entry.ino), entry.twins)
+        out = [twin for twin in entry.twins if twin not in twins and _shows(after.state, twin)]
+        head = self.intents.head_of(entry)
+        heads = row_of(after.state, entry.owner).heads
+        if not out or entry.owner in self.written or all(each.ref != head for each in heads):
+            return []
+        facts: list[Fact] = []
+        settled = self.intents.hidden(entry)
+        for twin in out:
+            inode = self.intents.inode(twin.ino)
+            facts.append(self.intents.remove(inode, twin.link))
+            if all(place.link == twin.link for place in inode.shown):
+                main = self.intents.main_head(inode).ref
+                settled += [main, *hidden_under(self.intents.state, inode, main)]
+        if settled:
+            facts.append(self.intents.version(self.moment, entry.owner, head, settled))
+        inode = self.intents.inode(entry.ino)
+        bits = self.intents.view.mode(inode)
+        return facts if inode.mode == bits else [*facts, self.intents.set(inode, Field.MODE, bits)]
 
     def _still_hidden(self, after: View, entry: Entry) -> list[Ref]:
         """What hides under a conflict entry, but for what this commit settles itself."""
@@ -218,6 +244,10 @@ class Locality:
         if placement is None or known.raw_name(placement) == name:
             return []
         return [Pin(inode.ino, link, Dot(0) if placement.fact.split else placement.dot, name)]
+
+
+def _shows(state: State, twin: Twin) -> bool:
+    return any(place.link == twin.link for place in row_of(state, twin.ino).shown)
 
 
 def depth(state: State, directory: Ino) -> int:

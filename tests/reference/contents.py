@@ -230,26 +230,32 @@ class Contents:
         theirs = other if shows_more else self.compared(other[-1])
         if mine != theirs and self._was_chosen_over(path[-1], {*other, *self.path[other[-1]]}):
             return False
-        if since := self._since(other, parting(other, path)):
-            return any(self.compared(ref) == mine for ref in since)
+        since, is_own = self._since(other, parting(other, path))
+        in_history = any(self.compared(ref) == mine for ref in since)
+        if is_own or in_history:
+            return in_history
         first = self.first_content(path[-1])
         return mine in (theirs, self.first_content(other[-1])) or first is None
 
-    def _since(self, line: Path, at: int) -> Path:
+    def _since(self, line: Path, at: int) -> tuple[Path, bool]:
         """The versions of a line back to where it parted from another; none where they are strangers.
 
-        What a file replaced under one of several names is not its past, if that was let go by nobody.
+        What a file replaced under one of several names is not its past, if nobody let it go; nor surely, if
+        the file itself did not settle it.
         """
         since = line[at - 1 :] if at else ()
-        for older, newer in pairwise(since):
-            fact = self.versions[newer].fact
-            if older == fact.lineage and not self._let_go(older, newer):
-                return ()
-        return since
+        replaced = [
+            older
+            for older, newer in pairwise(since)
+            if older == self.versions[newer].fact.lineage and not self._settles(newer, older)
+        ]
+        if not self.dropped.issuperset(replaced):
+            return (), False
+        return since, bool(since) and not replaced
 
-    def _let_go(self, lineage: Ref, by: Ref) -> bool:
-        parents = [parent for ref in self.path[by] for parent in self.versions[ref].fact.parents[1:]]
-        return lineage in self.dropped or any(lineage in self.path[parent] for parent in parents)
+    def _settles(self, ref: Ref, other: Ref) -> bool:
+        parents = [parent for each in self.path[ref] for parent in self.versions[each].fact.parents[1:]]
+        return any(other in self.path[parent] for parent in parents)
 
     def _was_chosen_over(self, ref: Ref, branch: set[Ref]) -> bool:
         """Does it settle a version of that branch which has another content?  What a file replaced where it

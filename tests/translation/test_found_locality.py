@@ -105,6 +105,19 @@ def test_a_link_to_a_file_that_an_edit_brought_back_lets_no_twin_out():
     assert exchange(*peers) == a.shows
 
 
+def test_a_merge_policy_is_set_while_the_blocks_of_a_head_are_not_here():
+    """The two heads show together from then on.  To hold what one of them showed had no end."""
+    a, b = peers = shells(0, 0)
+    a.create("f")
+    exchange(*peers)
+    b.write("f", "B")
+    a.write("f", "A" * 40_000)
+    b.hear(a, blocks=False)
+    b.fs.setxattr(b.stat("f").ino, b"user.elmer.merge", b"blocks")
+    exchange(*peers)
+    assert a.shows.keys() == {"f"}
+
+
 # -- directories -------------------------------------------------------------------------------------------
 
 

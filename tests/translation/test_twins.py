@@ -309,3 +309,25 @@ def test_what_a_save_replaced_under_one_of_two_names_is_not_its_past():
     c.write("x", "text")
     c.move("x", "a")
     assert sorted(exchange(a, b, c).values()) == ["edit", "text"]
+
+
+def test_a_twin_does_not_come_out_when_the_past_of_another_is_let_go():
+    """B saved what A's save holds in its past, over a file that lived on under another name of it.
+
+    When that name was removed, what B's file had replaced became its past as well: A's content stood in it,
+    so that each added nothing to the other, and what had been one file was two.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "1")
+    b.hear(a)
+    b.link("f", "name")
+    b.append("f", "2")
+    b.write("x", "1")
+    b.move("x", "f")
+    a.write("x", "12")
+    a.move("x", "f")
+    b.hear(a)
+    assert b.shows == {"f": "12", "name": "12"}
+    b.remove("name")
+    assert b.shows == {"f": "12"}
+    assert exchange(a, b) == {"f": "12"}
