@@ -35,7 +35,7 @@ def test_a_history_can_be_played_again_without_its_generator():
 
 
 def test_histories_are_long_enough_to_bite():
-    runs = [simulate(seed) for seed in range(30)]
+    runs = [simulate(seed) for seed in range(60)]
     assert sum(run.commits for run in runs) / len(runs) > 20
     assert len({len(run.setup.skews_ns) for run in runs}) > 2
     kinds = {step.kind for run in runs for step in run.history}
