@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from crdt.blocks import BLOCK_SIZE
+from tests.system.rows.folder import later
 from tests.system.sites import Site, Sites, assert_same_trees, cut, elmer, heal, meet
 from tests.system.waiting import until_equal
 
@@ -102,11 +103,13 @@ def shared_file(sites: list[Site], folder: str, chosen: bytes, content: bytes) -
 
 @contextmanager
 def appending(path: Path) -> Iterator[int]:
+    """Open a log; when it is closed, what is done next has a later stamp."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+    later()
 
 
 def assert_one_file(sites: list[Site], paths: list[Path], content: bytes) -> None:
@@ -153,6 +156,7 @@ def test_a_page_file_that_one_site_cuts_and_the_other_extends(shared_pair: list[
     paths = shared_file([a, b], "sizes", b"blocks", b"0" * (3 * BLOCK_SIZE))
     cut(a, b)
     os.truncate(paths[0], BLOCK_SIZE)
+    later()
     with paths[1].open("ab") as file:
         file.write(b"more")
     heal(a, b)
