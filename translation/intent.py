@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import cast
 
@@ -47,7 +47,6 @@ from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_named, is_on_branch, surviving
 from crdt.versions import owner as owner_of
 from crdt.view import shown_xattr
-from translation.locality import Locality
 from translation.replica import Moment, Replica
 
 NAME_MAX = 255
@@ -255,18 +254,6 @@ class Intents:
             return []
         alive = surviving(self.state, inode)
         return [head.ref for head in inode.heads if head not in alive and not head.closed]
-
-    def commit(
-        self,
-        moment: Moment,
-        facts: Sequence[Fact],
-        *entries: Entry | None,
-        rows: Mapping[bytes, bytes | None] | None = None,
-    ) -> None:
-        """Commit facts that are about these entries, and hold all else (law L2)."""
-        meant = {entry.key for entry in entries if entry is not None}
-        written = {fact.ino for fact in facts if isinstance(fact, Version) and not fact.settles}
-        self.replica.commit(moment, facts, rows, Locality(self, moment, meant, written).repairs)
 
     # -- facts -------------------------------------------------------------------------------------
 

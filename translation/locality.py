@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crdt.absorption import digest_at, hidden_under, shown_heads
@@ -36,7 +37,7 @@ from crdt.visible import orphan_key
 from translation.replica import Moment
 
 if TYPE_CHECKING:
-    from translation.intent import Intents
+    from translation.twins import Twins
 
 ROUNDS_MAX = 50
 
@@ -49,7 +50,7 @@ class Locality:
 
     def __init__(
         self,
-        intents: Intents,
+        intents: Twins,
         moment: Moment,
         meant: Collection[tuple[Ino, int]],
         written: Collection[Ino],
@@ -152,19 +153,11 @@ class Locality:
         heads = row_of(after.state, entry.owner).heads
         if not out or entry.owner in self.written or all(each.ref != head for each in heads):
             return []
-        facts: list[Fact] = []
-        settled = self.intents.hidden(entry)
-        for twin in out:
-            inode = self.intents.inode(twin.ino)
-            facts.append(self.intents.remove(inode, twin.link))
-            if all(place.link == twin.link for place in inode.shown):
-                main = self.intents.main_head(inode).ref
-                settled += [main, *hidden_under(self.intents.state, inode, main)]
+        facts, settled = self.intents.remove_twins(replace(entry, twins=tuple(out)), dropping=False)
+        settled += self.intents.hidden(entry)
         if settled:
             facts.append(self.intents.version(self.moment, entry.owner, head, settled))
-        inode = self.intents.inode(entry.ino)
-        bits = self.intents.view.mode(inode)
-        return facts if inode.mode == bits else [*facts, self.intents.set(inode, Field.MODE, bits)]
+        return facts
 
     def _still_hidden(self, after: View, entry: Entry) -> list[Ref]:
         """What hides under a conflict entry, but for what this commit settles itself."""

@@ -7,14 +7,16 @@ and a version settles their contents.  So they do not come back as conflicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from crdt.absorption import hidden_under
-from crdt.facts import Fact, Field, Ino, LinkId, Ref
+from crdt.absorption import compared_at, hidden_under
+from crdt.facts import Fact, Field, Ino, LinkId, Ref, Version
 from crdt.names import Entry, Twin
 from crdt.rows import Inode
 from translation.intent import Intents
+from translation.locality import Locality
+from translation.replica import Moment
 
 
 class Parting(NamedTuple):
@@ -29,7 +31,19 @@ NOTHING_PARTS = Parting((), (), ())
 
 
 class Twins(Intents):
-    """Facts about the twins of what a request is about."""
+    """Facts about the twins of what a request is about; the commit of a request."""
+
+    def commit(
+        self,
+        moment: Moment,
+        facts: Sequence[Fact],
+        *entries: Entry | None,
+        rows: Mapping[bytes, bytes | None] | None = None,
+    ) -> None:
+        """Commit facts that are about these entries, and hold all else (law L2)."""
+        meant = {entry.key for entry in entries if entry is not None}
+        written = {fact.ino for fact in facts if isinstance(fact, Version) and not fact.settles}
+        self.replica.commit(moment, facts, rows, Locality(self, moment, meant, written).repairs)
 
     def remove_twins(self, entry: Entry, *, dropping: bool) -> tuple[list[Fact], list[Ref]]:
         """Remove the links that hide under an entry.
@@ -68,10 +82,8 @@ class Twins(Intents):
         return Parting([*facts, *removals], settled, meant)
 
     def _has_content_of(self, inode: Inode, other: Ino) -> bool:
-        mine, theirs = (self.state.version(self.main_head(i).ref) for i in (inode, self.inode(other)))
-        if mine is None or theirs is None:
-            return mine is theirs
-        return mine.fact.digest == theirs.fact.digest
+        mine, theirs = (self.main_head(i).ref for i in (inode, self.inode(other)))
+        return compared_at(self.state, mine) == compared_at(self.state, theirs)
 
     def _remove(self, ino: Ino, twins: Iterable[Twin], *, dropping: bool) -> tuple[list[Fact], list[Ref]]:
         facts: list[Fact] = []
