@@ -14,7 +14,7 @@ count as block 0.
 
 A *block map* says which block stands at which index: rows of MAP_CHUNK hashes each, under an inode
 and a number.  The map of a head that shows is kept whole (`advance`), with what it takes to go back
-to its parent (`rewind`), so a read is one look-up however many versions there were.
+to its parent (`WritableMap.restore`), so a read is one look-up however many versions there were.
 """
 
 from __future__ import annotations
@@ -296,7 +296,8 @@ def advance(rows: WritableRows, ino: Ino, map_id: int, version: Version) -> tupl
     """Turn the map of a head into that of a version that extends it.
 
     `map_id` is NO_MAP where the head is inline or empty; a version that is inline leaves no map.
-    Returns the number of the map, and what `rewind` needs: the number before, the hashes that went.
+    Returns the number of the map, and the way back: the number before (8 bytes), and what
+    `WritableMap.restore` needs.
     """
     assert not version.bare, version
     before = map_id.to_bytes(8, "big")
@@ -306,13 +307,3 @@ def advance(rows: WritableRows, ino: Ino, map_id: int, version: Version) -> tupl
     after = map_id or version.version
     saved = WritableMap(rows, ino, after).replace(cut, version.changed)
     return after, before + (saved if map_id else b"")
-
-
-def rewind(rows: WritableRows, ino: Ino, map_id: int, undo: bytes) -> int:
-    """Turn the map of a version into that of its first parent again, and return its number."""
-    before = int.from_bytes(undo[:8], "big")
-    if map_id not in (before, NO_MAP):
-        WritableMap(rows, ino, map_id).drop()
-    if before:
-        WritableMap(rows, ino, before).restore(undo[8:])
-    return before

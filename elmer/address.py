@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 from elmer.exits import CommandError, ExitStatus
 
-PORT_MAX = 65535
 # Where one may listen, but not dial.
 ANY_HOSTS = {"0.0.0.0", "::"}  # noqa: S104
 

@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 INVALIDATE_INODE = 2  # FUSE_NOTIFY_INVAL_INODE of linux/fuse.h
 INVALIDATE_ENTRY = 3
-_HEADER = struct.Struct("=IiQ")  # length, code, 0
-_INODE = struct.Struct("=IiQQqq")  # header, inode, offset (negative: attributes only), length (0: all)
-_ENTRY = struct.Struct("=IiQQII")  # header, parent, length of the name, 0; then the name and a 0 byte
+# Each begins with its length, its code, and 0.
+_INODE = struct.Struct("=IiQQqq")  # inode, offset (negative: attributes only), length (0: all)
+_ENTRY = struct.Struct("=IiQQII")  # parent, length of the name, 0; then the name and a 0 byte
 
 # What a mount has none of: it was never known, or it is gone.
 NOT_KNOWN = (errno.ENOENT, errno.ENOTDIR)

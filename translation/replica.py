@@ -50,7 +50,6 @@ FORMAT = 1
 CLOCK_EVERY = 256  # local commits after which the clock is written
 SLICE_ROWS = 16_384  # arrivals that one call looks at: it holds the lock
 ACTIVE = 1
-WANTED_KEY_SIZE = 41  # W, hash, inode
 
 FORMAT_KEY, REPLICA_KEY, CLOCK_KEY = b"Zformat", b"Zreplica", b"Zvector"
 
