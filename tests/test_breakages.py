@@ -42,7 +42,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(place: Path, tests: list[str]) -> tuple[int, set[str], str]:
     """Run tests; return the exit status, which of them failed, and what was printed."""
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "--color=no", "--noconftest"]
-    command += [f"--rootdir={place}", *(f"-pno:{plugin}" for plugin in PLUGINS)]
+    # Not what differs: where CI is set pytest says it in full, and for large contents that takes minutes.
+    command += ["--assert=plain", f"--rootdir={place}", *(f"-pno:{plugin}" for plugin in PLUGINS)]
     settings = {name: value for name, value in os.environ.items() if name not in PYTHON_SETTINGS}
     done = subprocess.run(
         [*command, *tests],
