@@ -278,6 +278,7 @@ class State:
         except BaseException:
             self.rollback()
             raise
+        self.commit_count += 1
         for cache, new in (
             (self._inodes, self._new_inodes),
             (self._names, self._new_names),
@@ -287,7 +288,12 @@ class State:
             for key, value in new.items():
                 remember(cast(dict[object, object], cache), key, value)
         self.rollback()
-        self.commit_count += 1
+
+    def forget(self) -> None:
+        """Read all rows anew."""
+        for cache in (self._inodes, self._names, self._counts, self._versions, self.merged):
+            cast(dict[object, object], cache).clear()
+        self.rollback()
 
     def is_committed(self) -> bool:
         """Is there nothing that a commit is about to change?"""

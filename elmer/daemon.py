@@ -123,8 +123,10 @@ def mount(directory: StoreDirectory, mountpoint: Path, listening: Listening, rep
                 _answer_requests(site, mountpoint, report, said)
             finally:
                 log.info("%s takes no more requests", mountpoint)
-                site.stop_talking()
-                site.finish()
+                try:
+                    site.stop_talking()
+                finally:
+                    site.finish()
         log.info("%s is unmounted, and all is on disk", mountpoint)
 
 
@@ -268,10 +270,15 @@ def _end_at_signal(
         _tell(report, said)
         number = signal.sigwait(SIGNALS)
         log.info("%s came: stopping", signal.Signals(number).name)
-    site.stop_talking()
-    if site.local.kernel is not None:
-        # While workers answer: a notification may wait for a request, and without an answer for ever.
-        site.local.kernel.invalidator.stop(NOTIFIED_S)
+    with contextlib.ExitStack() as steps:  # each is done, whatever became of those before
+        steps.callback(_unmount, mountpoint, ended)
+        if site.local.kernel is not None:
+            # While workers answer: a notification may wait for a request, and without an answer for ever.
+            steps.callback(site.local.kernel.invalidator.stop, NOTIFIED_S)
+        steps.callback(site.stop_talking)
+
+
+def _unmount(mountpoint: Path, ended: threading.Event) -> None:
     try:
         mounts.unmount(mountpoint)
     except OSError as error:

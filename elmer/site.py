@@ -20,6 +20,7 @@ from elmer.local import LockedReplica
 from elmer.loop import LoopThread
 from elmer.peers import Peers
 from replication.hub import Hub
+from translation.in_step import LOST
 from translation.mounted import Mounted
 from translation.replica import Replica
 
@@ -49,11 +50,20 @@ class Site:
         self.freeze: Callable[[], None] = lambda: None  # lets programs change nothing more
         self.peers.hub, self.peers.loop = self.hub, loop.loop
         self.listening = self.peers.config.address
+        self._failure = ""  # of the last tick
+        self.problem = ""  # why nothing may be changed here
         replica.on_commit = self._committed
+        replica.in_step.on_lost = self._lost_step
 
     def _restored(self, reason: str) -> None:
         self.freeze()
         self.peers.stop_as_restored(reason)
+
+    def _lost_step(self) -> None:
+        """With the lock held; the traceback is logged by whoever made the commit."""
+        self.problem = f"{LOST}; unmount and mount again, and report the log"
+        log.critical("%s", self.problem)
+        self.freeze()
 
     def _committed(self) -> None:
         """After each local commit, with the lock held."""
@@ -85,10 +95,21 @@ class Site:
         self.loop.run(self.hub.stop())
 
     def finish(self) -> None:
-        """Make what was gathered versions, and everything durable."""
-        with self.lock:
-            self.filesystem.close()
-        self.replica.sync()
+        """Make what was gathered versions, and everything durable.
+
+        Raises CommandError (NOT_SO) where that is not so at the end.
+        """
+        try:
+            try:
+                with self.lock:
+                    self.filesystem.close()
+            finally:
+                self.replica.sync()
+        except OSError as error:
+            raise CommandError(
+                f"{self.directory.path}: what was written last is not all on the disk: {error}",
+                ExitStatus.NOT_SO,
+            ) from error
 
     async def _start(self, listen: str | None, url: str | None) -> None:
         config = self.peers.config
@@ -129,8 +150,18 @@ class Site:
                     changes = self.replica.take_changes()
                 if self.local.kernel is not None:
                     self.local.kernel.tell(changes)
+            except OSError as error:
+                self._note_failure(str(error))
             except Exception:
                 log.exception("what was written of late could not be written out")
+            else:
+                self._failure = ""
+
+    def _note_failure(self, failure: str) -> None:
+        """Say it once, and not each second for as long as a disk is full."""
+        if failure != self._failure:
+            log.error("what was written of late could not be written out: %s", failure)
+        self._failure = failure
 
 
 def _is_taken(address: Address) -> bool:

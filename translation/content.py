@@ -190,7 +190,7 @@ class Content:
     def flush(self, ino: Ino) -> None:
         """Make what was gathered a version, if anything was."""
         session = self.sessions.get(ino)
-        if session is None or session.detached or not session.changed:
+        if session is None or not self._is_kept(session):
             return
         if session.weight > SLICE_BYTES:
             self._draft(session)
@@ -201,13 +201,20 @@ class Content:
         """Make all that was gathered versions.  Raises the first error when all were tried."""
         self._each(lambda session: self.flush(session.ino))
 
+    def draft_all(self) -> None:
+        """Write out all that was gathered, as drafts.  Raises as `flush_all` does."""
+        self._each(lambda session: self._draft(session) if self._is_kept(session) else None)
+
+    def _is_kept(self, session: Gathered) -> bool:
+        return session.changed and not session.detached
+
     def tick(self) -> None:
         """Write out what has waited for DRAFT_NS; about once a second.  Raises as `flush_all` does."""
         now_ns = self.base.now_ns()
         self._each(lambda session: self._on_time(session, now_ns))
 
     def _on_time(self, session: Gathered, now_ns: int) -> None:
-        if session.detached or not session.changed:
+        if not self._is_kept(session):
             return
         if session.ino not in self.opens or _is_past(session.drafted_ns, VERSION_NS, now_ns):
             self.flush(session.ino)

@@ -542,5 +542,12 @@ class FileSystem:
         self._show_uncovered()
 
     def close(self) -> None:
-        """Make all that was gathered versions."""
-        self.content.flush_all()
+        """Make all that was gathered versions; what cannot be one is left as a draft, for the next start.
+
+        Raises the first error.
+        """
+        try:
+            self.content.flush_all()
+        except OSError:
+            self.content.draft_all()
+            raise

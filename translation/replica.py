@@ -45,6 +45,7 @@ from crdt.state import VOLUME_KEY, State
 from crdt.store import Store
 from crdt.versions import owner
 from crdt.view import Changes, Transaction
+from translation.in_step import InStep
 
 FORMAT = 1
 CLOCK_EVERY = 256  # local commits after which the clock is written
@@ -94,6 +95,7 @@ class Replica:
         self.wall_ns = wall_ns
         self.state = State(store)
         self.state.waits = self._lacks_blocks()
+        self.in_step = InStep(self.state, self._abandon)
         self._check_format()
         self.volume = Volume(*cast(tuple[bytes, bytes, bytes], self._row(VOLUME_KEY)))
         replica, name, store_id = cast(tuple[int, str, bytes], self._row(REPLICA_KEY))
@@ -216,7 +218,11 @@ class Replica:
     # -- local commits -----------------------------------------------------------------------------
 
     def begin(self) -> Moment:
-        """Return dot and time of the next commit: after every time that was heard of."""
+        """Return dot and time of the next commit: after every time that was heard of.
+
+        Raises OSError (EROFS) where there may be none (translation.in_step).
+        """
+        self.in_step.check()
         wall_ns = self.wall_ns()
         dot = make_dot(self.replica, self.seen().of(self.replica) + 1)
         return Moment(dot, next_time(self.latest_hlc, wall_ns), wall_ns)
@@ -232,25 +238,20 @@ class Replica:
 
         `repairs` is asked, of what would be committed, which facts are to be added (translation.locality).
         """
-        state = self.state
         commit = Commit(moment.dot, moment.hlc, moment.wall_ns, tuple(facts))
-        try:
+        with self.in_step.committing():
             transaction, keys = self._try(commit, rows)
             while added := repairs(transaction):
                 commit = commit._replace(facts=with_repairs(commit.facts, added))
-                state.rollback()
+                self.state.rollback()
                 transaction, keys = self._try(commit, rows)
             changes = transaction.changes()
             vector = self.seen().with_dot(moment.dot)
             self._put_arrival(self.arrival_end, commit, keys)
             if self.arrival_end % CLOCK_EVERY == 0:
                 self._put_clock(moment.hlc, self.arrival_end + 1, vector)
-            state.commit()
-        except BaseException:
-            state.rollback()
-            self.view.forget_unions()
-            raise
-        self._committed(transaction, changes, moment.hlc, 1, vector)
+            self.state.commit()
+            self._committed(transaction, changes, moment.hlc, 1, vector)
         self.latest_commit = commit
         if self.on_commit is not None:
             self.on_commit()
@@ -392,29 +393,26 @@ class Replica:
         Raises CodecError on bytes that are no commits of this volume; nothing is changed then.
         """
         new = [commit for commit in map(decode_commit, commits) if commit.dot not in self.seen()]
-        state, hlc, counters = self.state, self.latest_hlc, dict(self.seen().counters)
-        try:
-            transaction = Transaction(state, self.view, here=False, held=self.held)
-            for at, commit in enumerate(new, self.arrival_end):
-                self._check_commit(commit, counters, vector)
-                self._put_arrival(at, commit, transaction.apply(commit))
-                hlc = max(hlc, commit.hlc)
-                counters[replica_of(commit.dot)] = counter_of(commit.dot)
-            transaction.finish()
-            changes = transaction.changes()
-            seen = VersionVector(counters).merge(vector)
-            state.put(b"Zcursor" + peer, pack(cursor))
-            self._put_clock(hlc, self.arrival_end + len(new), seen)
-            state.commit()
-        except (LookupError, AssertionError, ValueError, AttributeError, OverflowError) as error:
-            # Well-formed, and yet nothing that a replica makes: the peer is at fault, or its release is.
-            self._abandon()
-            raise CodecError(f"a commit does not fit what is here: {error!r}") from error
-        except BaseException:
-            self._abandon()
-            raise
-        self._committed(transaction, changes, hlc, len(new), seen)
-        self._note_volume(new)
+        hlc, counters = self.latest_hlc, dict(self.seen().counters)
+        with self.in_step.committing():
+            try:
+                transaction = Transaction(self.state, self.view, here=False, held=self.held)
+                for at, commit in enumerate(new, self.arrival_end):
+                    self._check_commit(commit, counters, vector)
+                    self._put_arrival(at, commit, transaction.apply(commit))
+                    hlc = max(hlc, commit.hlc)
+                    counters[replica_of(commit.dot)] = counter_of(commit.dot)
+                transaction.finish()
+                changes = transaction.changes()
+                seen = VersionVector(counters).merge(vector)
+                self.state.put(b"Zcursor" + peer, pack(cursor))
+                self._put_clock(hlc, self.arrival_end + len(new), seen)
+                self.state.commit()
+            except (LookupError, AssertionError, ValueError, AttributeError, OverflowError) as error:
+                # Well-formed, and yet nothing that a replica makes: the peer is at fault, or its release is.
+                raise CodecError(f"a commit does not fit what is here: {error!r}") from error
+            self._committed(transaction, changes, hlc, len(new), seen)
+            self._note_volume(new)
         self.on_merge()
 
     def _abandon(self) -> None:
@@ -462,14 +460,11 @@ class Replica:
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
         """Store blocks that were asked for; files that waited for the last of them show their content."""
         heads = Heads(self.state, self.held)
-        try:
+        with self.in_step.committing():
             for block in blocks:
                 heads.arrived(hash_of(block), block)
             complete = [ino for ino in sorted(heads.touched) if heads.complete(ino) or self._merges(ino)]
             self.state.commit()
-        except BaseException:
-            self.state.rollback()
-            raise
         self.state.waits = self._lacks_blocks()
         for ino in complete:
             self._changes.inode(ino, content=True)
@@ -488,12 +483,9 @@ class Replica:
     def show_newest(self, ino: Ino) -> None:
         """Nothing here goes on from what this file showed any more: show what came meanwhile."""
         heads = Heads(self.state, self.held)
-        try:
+        with self.in_step.committing():
             changed = heads.complete(ino)
             self.state.commit()
-        except BaseException:
-            self.state.rollback()
-            raise
         if changed:
             self._changes.inode(ino, content=True)
             self._note_branches(ino)

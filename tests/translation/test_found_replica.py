@@ -202,6 +202,14 @@ def reopened(shell: Shell) -> tuple[object, ...]:
     return image(again)
 
 
+def restarted(shell: Shell) -> Shell:
+    """The same replica after the next start of its process."""
+    again = Shell.__new__(Shell)
+    again.world, again.skew, again.store = shell.world, shell.skew, shell.store
+    again.open()
+    return again
+
+
 def good(a: Shell, b: Shell) -> tuple[list[Commit], Dot, int]:
     """What B has made and A lacks, and the dot and time that a further commit of B would have."""
     a.write("f", "text")
@@ -285,6 +293,14 @@ REQUESTS: dict[str, Callable[[Shell], None]] = {
     "chmod of a union": lambda a: a.chmod("union", 0o700),
     "setxattr": lambda a: a.fs.setxattr(a.stat("f").ino, b"user.k", b"v"),
 }
+
+
+REQUESTS_WITHOUT_A_UNION = [
+    lambda a: a.create("g"),
+    lambda a: a.remove("f"),
+    lambda a: a.chmod("f", 0o600),
+    lambda a: a.write("f", "other"),
+]
 
 
 def furnished() -> tuple[Shell, Shell]:
@@ -388,6 +404,60 @@ def test_a_union_is_one_after_a_merge_that_a_full_disk_refused_to_tear():
     assert a.shows == {"d": "dir", "d/A": "", "d/B": ""}
     a.store.is_full = False
     assert exchange(a, b) == {"d": "dir", "d/A": "", "e": "dir", "e/B": "", "e/new": ""}
+
+
+# -- a fault of ours -----------------------------------------------------------------------------------
+
+
+def lose_step(shell: Shell, monkeypatch, act: Callable[[], object]) -> None:
+    """Have a fault come after the store has taken what `act` does, and before that is known in memory."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.Transaction, "done", fail)
+        with pytest.raises(ZeroDivisionError):
+            act()
+
+
+@pytest.mark.parametrize("lost", [{"new": "dir"}, {"from b": "text"}], ids=["of a request", "of a merge"])
+def test_a_replica_that_lost_track_of_a_commit_uses_no_dot_twice_and_knows_all_at_the_next_start(
+    lost, monkeypatch
+):
+    a, b = shells(0, 0)
+    a.write("f", "text")
+    exchange(a, b)
+    b.write("from b", "text")
+    told = []
+    a.replica.in_step.on_lost = lambda: told.append(True)
+    lose_step(a, monkeypatch, (lambda: a.mkdir("new")) if "new" in lost else (lambda: a.hear(b)))
+    assert told == [True]
+    kept = dict(a.store.rows)
+    for change in (
+        lambda: a.create("g"),
+        lambda: a.remove("f"),
+        lambda: a.chmod("f", 0o600),
+        lambda: a.hear(b),
+    ):
+        with pytest.raises(OSError, match="lost track"):
+            change()
+    assert dict(a.store.rows) == kept
+    again = restarted(a)
+    assert again.shows == {"f": "text"} | lost
+    again.mkdir("after")
+    assert exchange(again, b) == {"f": "text", "from b": "text", "after": "dir"} | lost
+
+
+def test_what_is_written_when_a_replica_loses_track_is_there_after_the_next_start(monkeypatch):
+    a, _ = shells(0, 0)
+    a.write("f", "text")
+    fh = a.open_file("f")
+    a.fs.write(fh, 0, b"more")
+    lose_step(a, monkeypatch, lambda: a.mkdir("new"))
+    with pytest.raises(OSError, match="lost track"):
+        a.fs.close()
+    assert restarted(a).read("f") == b"more"
 
 
 def test_a_content_that_nobody_in_reach_has_holds_up_no_newer_one():
