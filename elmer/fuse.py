@@ -77,18 +77,20 @@ def request(
 
     @functools.wraps(handler)
     def answered(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
-        while True:
-            try:
-                return handler(self, *args, **kwargs)
-            except BlocksMissing as missing:
-                self.wait_for_blocks(missing.hashes)
-            except OSError as error:
-                raise llfuse.FUSEError(error.errno or errno.EIO) from error
-            except llfuse.FUSEError:
-                raise
-            except Exception as error:
-                log.exception("%s failed", handler.__name__)
-                raise llfuse.FUSEError(errno.EIO) from error
+        try:
+            while True:
+                try:
+                    return handler(self, *args, **kwargs)
+                except BlocksMissing as missing:
+                    hashes = missing.hashes
+                self.wait_for_blocks(hashes)
+        except OSError as error:
+            raise llfuse.FUSEError(error.errno or errno.EIO) from error
+        except llfuse.FUSEError:
+            raise
+        except Exception as error:
+            log.exception("%s failed", handler.__name__)
+            raise llfuse.FUSEError(errno.EIO) from error
 
     return answered
 

@@ -28,7 +28,8 @@ import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -168,21 +169,31 @@ class Invalidator:
         return ino, self.contents.pop(ino)
 
     def _tell_batch(self, batch: Batch) -> None:
-        for parent, name in batch.entries:
-            if self.is_known(parent):
-                self._write(self.channel.entry, parent, name)
-        for ino, content in batch.inodes.items():
-            if not content:
-                self._tell_inode(ino, content=False)
-        with self.work:
+        with self._done_in_any_case():
+            for parent, name in batch.entries:
+                if self.is_known(parent):
+                    self._write(self.channel.entry, parent, name)
             for ino, content in batch.inodes.items():
-                if content and self.is_known(ino):
+                if not content:
+                    self._tell_inode(ino, content=False)
+        with self.work:
+            with self._done_in_any_case():
+                for ino in [ino for ino, content in batch.inodes.items() if content and self.is_known(ino)]:
                     self.contents.setdefault(ino, []).append(batch)
                     batch.steps_left += 1
             self._step(batch)
 
+    @contextmanager
+    def _done_in_any_case(self) -> Iterator[None]:
+        """Somebody waits for what is done here: a bug of ours must not keep him, nor end the thread."""
+        try:
+            yield
+        except Exception:
+            log.exception("a notification failed")
+
     def _drop_content(self, ino: int, batches: list[Batch]) -> None:
-        self._tell_inode(ino, content=True)
+        with self._done_in_any_case():
+            self._tell_inode(ino, content=True)
         with self.work:
             self.dropping.remove(ino)
             for batch in batches:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
 
 from replication.backoff import Backoff
 from replication.connection import ENDS, Connection
+
+logger = logging.getLogger(__name__)
 
 Goals = dict["Target", int]  # targets that were told to hurry, and which attempt of theirs counts
 
@@ -50,6 +53,10 @@ class Target:
                 await caller.call(self)
             except ENDS as error:
                 self.error = str(error) or type(error).__name__
+            except Exception as error:
+                # A fault of ours ends this attempt, and not the dialing.
+                logger.exception("the connection to %s failed", self.url)
+                self.error = f"this replica failed: {error!r}"
             self.attempt_count += 1
             caller.announce()
             self.hurry.clear()

@@ -266,6 +266,9 @@ class Hub:
                 await self.obtain_blocks(hashes)
             except BlocksUnavailableError as error:
                 done.set_exception(error)
+            except Exception as error:
+                logger.exception("a request for blocks failed")
+                done.set_exception(BlocksUnavailableError(f"this replica failed: {error!r}"))
             else:
                 done.set_result(None)
         self._requests.discard(done)

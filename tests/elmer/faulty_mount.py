@@ -3,7 +3,8 @@
     python -m tests.elmer.faulty_mount MOUNTPOINT GATE
 
 Prints a line when the mount answers; ends when it is unmounted, with what it logged on standard
-error.  GATE is a path: blocks of files named "late" are there once it exists.
+error.  GATE is a path: blocks of files named "late" are there once it exists.  Whatever is called
+meanwhile has a bug if a file of its name is in GATE.bugs.
 """
 
 import logging
@@ -11,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from translation.replica import Replica, Volume
 log = logging.getLogger(__name__)
 
 GONE, LATE = b"g" * 32, b"l" * 32
+NOT_REQUESTS = {"close", "tick", "fetch"}
 
 
 class Faulty(FileSystem):
@@ -75,6 +77,8 @@ class Faulty(FileSystem):
         return fh, attributes
 
     def mkdir(self, parent: int, name: bytes, *rest) -> Attributes:
+        if name == b"lost":
+            self.replica._committed = None  # what is called when the store has it
         attributes = super().mkdir(parent, name, *rest)
         self.names_of[attributes.ino] = name
         return attributes
@@ -113,6 +117,15 @@ class Faulty(FileSystem):
         done.set_result(None)
 
 
+def with_bug(name: str, call: Callable, bugs: Path) -> Callable:
+    def called(*args, **kwargs):
+        if (bugs / name).exists():
+            raise ZeroDivisionError(f"a bug in {name}")
+        return call(*args, **kwargs)
+
+    return called
+
+
 def main() -> None:
     mountpoint, gate = Path(sys.argv[1]), Path(sys.argv[2])
     logging.basicConfig(level=logging.INFO)
@@ -124,7 +137,13 @@ def main() -> None:
     fh, raced = filesystem.create(1, b"raced", 0o644, os.O_WRONLY, Caller(0, 0))
     filesystem.release(fh)
     filesystem.forget(raced.ino, 1)
-    operations = Operations(filesystem, "/", replica.sync, filesystem.fetch)
+    bugs = Path(f"{gate}.bugs")
+    for name in dir(FileSystem):
+        if name[0] != "_" and name not in NOT_REQUESTS and callable(getattr(filesystem, name)):
+            setattr(filesystem, name, with_bug(name, getattr(filesystem, name), bugs))
+    operations = Operations(
+        filesystem, "/", with_bug("sync", replica.sync, bugs), with_bug("fetch", filesystem.fetch, bugs)
+    )
 
     def announce() -> None:
         mountpoint.stat()

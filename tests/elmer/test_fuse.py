@@ -5,7 +5,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,8 +24,10 @@ class FaultyMount:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "mount"
         self.gate = directory / "gate"
+        self.bugs = directory / "gate.bugs"
         self.log = directory / "log"
         self.path.mkdir()
+        self.bugs.mkdir()
         command = [sys.executable, "-m", "tests.elmer.faulty_mount", str(self.path), str(self.gate)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
@@ -33,6 +35,14 @@ class FaultyMount:
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
+
+    @contextlib.contextmanager
+    def bug_in(self, name: str) -> Iterator[None]:
+        (self.bugs / name).touch()
+        try:
+            yield
+        finally:
+            (self.bugs / name).unlink()
 
     def assert_lives(self) -> None:
         """A request is answered, a second one too, and the process is there."""
@@ -75,6 +85,68 @@ def test_a_bug_in_a_handler_is_eio_and_the_mount_goes_on(mount):
     log = mount.log.read_text()
     assert "lookup failed" in log
     assert "ZeroDivisionError: a bug in a look-up" in log
+
+
+def test_a_bug_in_any_handler_is_eio_for_who_asked_and_for_nobody_else(mount):
+    directory, file, link, other = mount / "d", mount / "f", mount / "l", mount / "other"
+    directory.mkdir()
+    link.symlink_to("f")
+    file.write_bytes(b"content")
+    os.setxattr(file, "user.a", b"1")
+    opened = os.open(file, os.O_RDWR)
+    listed = os.open(directory, os.O_RDONLY)
+    requests: dict[str, Callable[[], object]] = {
+        "getattr": lambda: (drop_pages(file), os.pread(opened, 7, 0), os.fstat(opened)),
+        "setattr": lambda: file.chmod(0o600),
+        "readlink": lambda: os.readlink(link),
+        "mknod": lambda: os.mkfifo(other),
+        "mkdir": other.mkdir,
+        "symlink": lambda: other.symlink_to("f"),
+        "link": lambda: os.link(file, other),
+        "unlink": file.unlink,
+        "rmdir": directory.rmdir,
+        "rename": lambda: file.rename(other),
+        "create": other.touch,
+        "open": file.read_bytes,
+        "read": lambda: (drop_pages(file), os.pread(opened, 7, 0)),
+        "write": lambda: os.pwrite(opened, b"x", 0),
+        "flush": lambda: os.close(os.dup(opened)),
+        "fsync": lambda: os.fsync(opened),
+        "sync": lambda: os.fsync(listed),
+        "opendir": lambda: os.listdir(directory),
+        "readdir": lambda: os.listdir(directory),
+        "getxattr": lambda: os.getxattr(file, "user.a"),
+        "setxattr": lambda: os.setxattr(file, "user.a", b"2"),
+        "listxattr": lambda: os.listxattr(file),
+        "removexattr": lambda: os.removexattr(file, "user.a"),
+        "fetch": (mount / "gone").read_bytes,
+    }
+    (mount / "gone").write_bytes(b"x" * 100)
+    drop_pages(mount / "gone")
+    for name, call in requests.items():
+        with mount.bug_in(name):
+            assert errno_of(call) == errno.EIO, name
+        mount.assert_lives()
+        assert f"ZeroDivisionError: a bug in {name}" in mount.log.read_text()
+    for name in ("release", "releasedir"):  # nobody is told
+        with mount.bug_in(name):
+            os.close(opened if name == "release" else listed)
+            until(lambda name=name: f"a bug in {name}" in mount.log.read_text(), f"{name} is called")
+        mount.assert_lives()
+    assert file.read_bytes() == b"content"
+    assert sorted(os.listdir(mount.path)) == ["d", "f", "gone", "l", "raced"]
+
+
+def test_a_mount_that_lost_track_of_a_commit_is_read_only_and_goes_on(mount):
+    """To write on would use the number of that commit again, and one of the two would be lost."""
+    (mount / "f").write_bytes(b"content")
+    assert errno_of((mount / "lost").mkdir) == errno.EIO
+    assert "mkdir failed" in mount.log.read_text()
+    for change in ((mount / "g").touch, (mount / "d").mkdir, (mount / "f").unlink):
+        assert errno_of(change) == errno.EROFS
+    drop_pages(mount / "f")
+    assert (mount / "f").read_bytes() == b"content"
+    assert sorted(os.listdir(mount.path)) == ["f", "lost", "raced"]
 
 
 def test_an_error_without_a_number_is_eio(mount):

@@ -121,6 +121,16 @@ def test_what_the_kernel_refuses_is_logged_and_ends_nothing(kernel, invalidator,
     assert kernel.told == [(1, False), (2, False)]
 
 
+def test_a_bug_is_logged_and_ends_neither_the_threads_nor_the_waiting(kernel, invalidator, expect_logs):
+    expect_logs("a notification failed")
+    is_known, invalidator.is_known = invalidator.is_known, None
+    batches = [invalidator.tell([(1, b"a")], {5: True}) for _ in range(2 * len(invalidator.threads))]
+    assert all(invalidator.wait(batch, 60) for batch in batches)
+    invalidator.is_known = is_known
+    assert invalidator.wait(invalidator.tell([(1, b"b")], {5: True}), 60)
+    assert all(thread.is_alive() for thread in invalidator.threads)
+
+
 def test_drain_waits_for_what_was_told_before_and_not_for_later(kernel, invalidator):
     kernel.stuck[1] = threading.Event()
     invalidator.tell((), {2: True})

@@ -755,6 +755,33 @@ def test_a_fault_of_ours_ends_the_connection_and_not_the_hub(expect_logs):
     run(story)
 
 
+def test_a_fault_of_ours_while_a_peer_is_let_in_ends_the_connection_and_not_the_dialing(expect_logs):
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            commit(a, b"x")
+            good, b.local.check_peer = b.local.check_peer, None
+            b.add_peer(a.url)
+            await until(lambda: any("this replica failed" in target.error for target in b.dialing))
+            b.local.check_peer = good
+            await until(lambda: is_equal(a, b))
+
+    expect_logs("the connection to http.* failed")
+    run(story)
+
+
+def test_a_fault_of_ours_while_a_block_is_waited_for_is_told_to_who_waits(expect_logs):
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (_, b):
+            good, b.local.blocks = b.local.blocks, None
+            waiting = asyncio.wrap_future(b.request_blocks([b"h" * 32]))
+            with pytest.raises(BlocksUnavailableError, match="this replica failed"):
+                await asyncio.wait_for(waiting, LONG_S)
+            b.local.blocks = good
+
+    expect_logs("a request for blocks failed")
+    run(story)
+
+
 def test_a_sync_that_fails_tells_nothing_and_is_tried_again(expect_logs):
     async def story():
         async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
