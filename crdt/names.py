@@ -388,6 +388,15 @@ class View:
             entry.name = name
             taken.add(name)
 
+    def free_conflict_name(self, entry: Entry) -> bytes:
+        """Return a name that nothing has, for what is to leave the bare one."""
+        replica, attempt = self.name_of(replica_of(entry.tag)).encode(), 1
+        while True:
+            name = conflict_name(entry.raw, replica, counter_of(entry.tag), attempt)
+            if self.lookup(entry.parent, name) is None:
+                return name
+            attempt += 1
+
     def _is_taken(self, members: tuple[Ino, ...], raw: bytes, name: bytes) -> bool:
         """Has a file this name, or a conflict entry of a lesser name before conflicts?"""
         if self.items(members, name):

@@ -141,7 +141,10 @@ class Lineage(Intents):
         if new is None or not self._was_made_late(new, moment):
             return []
         meant = self._meant_by_removal(backup, entry)
-        facts = self._continue_late(moment, new, backup.stood, meant)
+        stood = backup.stood
+        if not self.has_shown_all(entry):
+            stood = stood._replace(rank=None)  # what was not shown comes back there, and takes no name
+        facts = self._continue_late(moment, new, stood, meant)
         return [*facts, *self._put_back(moment, backup.stood, entry, () if facts else meant)]
 
     def _was_made_late(self, new: Entry, moment: Moment) -> bool:

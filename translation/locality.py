@@ -5,7 +5,8 @@ it vanish, from under a script that has just listed them.  So a request applies 
 they may have changed besides, and where an entry that it did not mean shows otherwise than before adds
 facts to the same commit that hold it:
 
-- a *pin* keeps the name of a file or directory whose bare name became free or was taken;
+- a *pin* keeps the name of a file or directory whose bare name became free or was taken, and puts aside what
+  came back at a name that another file has now;
 - a *split* makes a content conflict entry a file of its own, at the name it has;
 - a new placement brings back a file that showed only because an edit beat its removal, and a removed
   directory that showed only for what was inside;
@@ -129,7 +130,7 @@ class Locality:
         found = self._pin(inode, link, entry.name)
         for twin in entry.twins:
             found += self._pin(row_of(after.state, twin.ino), twin.link, entry.name)
-        return found
+        return found or self._put_aside(after, now)
 
     def _hold_content(self, after: View, entry: Entry, now: Entry) -> list[Fact]:
         if entry.owner in self.written or not self.intents.inode(entry.owner).is_regular:
@@ -216,19 +217,34 @@ class Locality:
             return self.intents.place_again(inode, LinkId(entry.ino), entry.raw)
         now = after.lookup(entry.parent, entry.name)
         if now is None or now.ino != entry.ino:
-            return self._pin_members(after, entry)
+            return self._pin_members(after, entry, entry.name) or self._put_aside(after, now)
         bits = mode_of(self.intents.state, entry.members)
         if mode_of(after.state, now.members) != bits:
             return [self.intents.set(self.intents.inode(entry.ino), Field.MODE, bits)]
         return []
 
-    def _pin_members(self, after: View, entry: Entry) -> list[Fact]:
+    def _pin_members(self, after: View, entry: Entry, name: bytes) -> list[Fact]:
         found: list[Fact] = []
         for member in entry.members:
-            found += self._pin(row_of(after.state, member), LinkId(member), entry.name)
+            found += self._pin(row_of(after.state, member), LinkId(member), name)
         return found
 
     # -- names -------------------------------------------------------------------------------------
+
+    def _put_aside(self, after: View, now: Entry | None) -> list[Fact]:
+        """What took a name, and did not stand there: an edit beats its removal, say.  It shows, and takes no
+        name from what stands there."""
+        if now is None or now.key in self.meant or self._stood_at(now):
+            return []
+        name = after.free_conflict_name(now)
+        if now.is_directory:
+            return self._pin_members(after, now, name)
+        assert now.link is not None, now
+        return self._pin(row_of(after.state, now.ino), now.link, name)
+
+    def _stood_at(self, now: Entry) -> bool:
+        before = self.intents.view
+        return any(was.key == now.key for was in before.group(before.members(now.parent), now.raw))
 
     def _pin(self, inode: Inode, link: LinkId, name: bytes) -> list[Fact]:
         """Keep the name; nothing where it is the raw name already, and another file took it."""

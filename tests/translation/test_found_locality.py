@@ -118,6 +118,55 @@ def test_a_merge_policy_is_set_while_the_blocks_of_a_head_are_not_here():
     assert a.shows.keys() == {"f"}
 
 
+# -- what an open file brings back -----------------------------------------------------------------------
+
+
+def test_what_an_open_file_brings_back_takes_no_name_from_the_file_that_replaced_it():
+    """A has `f` open, whose branch a merge made the conflict entry, when it is moved; so the entry is a file
+    of its own, on whose branch the open file goes on.  It is replaced by a save, then the open file is
+    written to: that brought it back at its name, and the saved file was named anew."""
+    a, b = peers = shells(0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", "A")
+    fh = a.open_file("f")
+    b.write("f", "B")
+    a.hear(b)
+    entry = entry_of(a.shows, "f", "A")
+    a.move("f", "g")
+    a.save(entry, "saved")
+    assert a.shows == {entry: "saved", "g": "A"}
+    a.world.tick()
+    a.fs.write(fh, 1, b", more")
+    a.fs.flush(fh)
+    (back,) = a.shows.keys() - {entry, "g"}
+    assert a.shows == {entry: "saved", back: "A, more", "g": "A, more"}
+    a.close(fh)
+    assert exchange(*peers) == {entry: "saved", back: "A, more", "g": "B"}
+
+
+def test_a_removed_backup_whose_newest_content_was_not_shown_takes_no_name():
+    """A moves `f` away while it has it open, and makes another `f`.  The open file hides that B settled its
+    conflict with A, so the removal of what was `f` has not seen that: it came back at the name, and as what
+    was written last after their fork it took the name from the new `f`."""
+    a, b = peers = shells(0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", "A")
+    fh = a.open_file("f")
+    b.write("f", "B")
+    a.move("f", "g")
+    b.hear(a)
+    b.remove(entry_of(b.shows, "g", "A"))
+    a.hear(b)
+    a.write("f", "new")
+    a.remove("g")
+    edited = entry_of(a.shows, "f", "B")
+    assert a.shows["f"] == "new"
+    a.close(fh)
+    assert exchange(*peers) == {"f": "new", edited: "B"}
+
+
 # -- directories -------------------------------------------------------------------------------------------
 
 
