@@ -236,9 +236,8 @@ class Transaction:
                 self._note_change(directory, new.hlc, new.wall_ns)
 
     def _note_change(self, directory: Ino, hlc: int, wall_ns: int) -> None:
-        known = self.changed.get(directory)
-        if known is None or hlc > known[0]:
-            self.changed[directory] = hlc, wall_ns
+        """Two replicas may have changed it in one millisecond: then the later time counts."""
+        self.changed[directory] = max(self.changed.get(directory, (0, 0)), (hlc, wall_ns))
 
     def _set_register(self, new: Stamped[Fact], fact: Register) -> bytes:
         inode = self._edit(fact.ino)
@@ -297,7 +296,7 @@ class Transaction:
         """Note when the newest change of each directory was, once for all of the batch."""
         for directory, (hlc, wall_ns) in self.changed.items():
             counts = self.state.counts(directory)
-            if hlc > counts.changed_hlc:
+            if (hlc, wall_ns) > (counts.changed_hlc, counts.changed_ns):
                 self.state.set_counts(directory, Counts(counts.items, counts.directories, wall_ns, hlc))
         self.attributes.update(self.changed)
 

@@ -20,6 +20,7 @@ from tests.simulator.ledger import Ledger, tokens
 from tests.simulator.observer import any_order, observer
 from tests.simulator.programs import Seen, directory_token, tree
 from tests.walk import Found, orphans
+from translation.attributes import Attributes
 from translation.filesystem import FileSystem
 from translation.fsck import check as fsck
 from translation.replica import Replica
@@ -35,6 +36,13 @@ class Expected(NamedTuple):
     directories: set[Ino]  # all members of unions
     records: list[tuple[object, ...]]
     history: set[bytes]
+
+
+class Look(NamedTuple):
+    """What replicas are compared by, with each other."""
+
+    digest: str
+    attributes: dict[bytes, Attributes]  # link counts, sizes and times among them
 
 
 def expected_of(library: Library) -> Expected:
@@ -69,34 +77,53 @@ def of_owner(shown: Shown) -> Shown:
 def check_all(sites: Iterable[Site], library: Library, ledger: Ledger, random: Random) -> str:
     """What must hold after a heal.  Return the digest of what all show."""
     expected = expected_of(library)
-    digests = {site.name: check_site(site, expected) for site in sites}
-    require(len(set(digests.values())) == 1, "L1", f"unequal digests: {digests}")
+    looks = {site.name: check_site(site, expected) for site in sites}
+    look = compare_looks(looks)
     if random.random() < OBSERVED:
-        check_observer(library, expected, min(digests.values()), random)
+        compare_looks({**looks, "an observer": check_observer(library, expected, random)})
     kept = {directory_token(ino) for ino in expected.directories}
     for each in (*expected.shown.values(), *expected.orphans.values()):
         kept |= tokens(each.content)
     missing = ledger.missing_from(kept | expected.history)
     require(not missing, "L3", f"acknowledged and lost: {missing}")
-    return min(digests.values())
+    return look.digest
 
 
-def check_observer(library: Library, expected: Expected, digest: str, random: Random) -> None:
+def compare_looks(looks: dict[str, Look]) -> Look:
+    """What the facts do not say by themselves is at least the same everywhere.  Return it."""
+    (one, first), *others = looks.items()
+    for other, look in others:
+        for path in sorted(first.attributes.keys() | look.attributes.keys()):
+            left, right = first.attributes.get(path), look.attributes.get(path)
+            require(left == right, "L1", f"{path!r} is {left} at {one} and {right} at {other}")
+        require(look.digest == first.digest, "L1", f"unequal digests at {one} and {other}")
+    return first
+
+
+def check_observer(library: Library, expected: Expected, random: Random) -> Look:
     """A replica that heard of the same commits in another order shows the same, byte for byte."""
     replica = observer(any_order(library, random), library, random)
     fs = FileSystem(replica)
-    check_shown("an observer", fs, expected)
-    require(fs.digest() == digest, "L1", "an observer has another digest")
+    found = check_shown("an observer", fs, expected)
     check_rows("an observer", replica.store)
+    return look_of(found, fs.digest())
 
 
-def check_site(site: Site, expected: Expected) -> str:
-    """One replica against what the facts show.  Return its digest."""
+def check_site(site: Site, expected: Expected) -> Look:
+    """One replica against what the facts show."""
     found, digest = check_shown(site.name, site.fs, expected), site.fs.digest()
     check_rows(site.name, site.store)
     again = FileSystem(Replica(site.store.crashed(len(site.store.unsynced)), site.wall_ns))
     require((everything(again), again.digest()) == (found, digest), "reopened", site.name)
-    return digest
+    return look_of(found, digest)
+
+
+def look_of(found: tuple[Seen, Seen], digest: str) -> Look:
+    """Access times are each replica's own."""
+    return Look(
+        digest,
+        {path: each.attributes._replace(atime_ns=0) for seen in found for path, each in seen.items()},
+    )
 
 
 def check_rows(name: str, store: Store) -> None:

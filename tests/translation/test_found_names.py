@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from tests.shell import Shell, World, conflict, exchange, shells
+from tests.shell import CALLER, Shell, World, conflict, exchange, shells
 
 # -- who has the name ----------------------------------------------------------------------------------
 
@@ -251,3 +251,20 @@ def test_a_union_keeps_its_mode_when_the_last_thing_goes_from_a_member_that_was_
     for shell in (a, b):
         now = shell.stat("d")
         assert (now.mode, now.ino) == (before.mode, before.ino)
+
+
+def test_a_directory_has_one_time_where_two_changed_it_in_one_millisecond():
+    """A and B make something in `d` in the same millisecond, A some microseconds before B.
+
+    The stamps differ by the replica alone, which was not compared: at each the time of its own change stayed.
+    """
+    a, b = shells(0, 0)
+    a.mkdir("d")
+    b.hear(a)
+    a.world.now_ns += 147
+    a.fs.mkdir(*a.at("d/of-a"), 0o755, CALLER)
+    b.world.now_ns += 779
+    b.fs.mkdir(*b.at("d/of-b"), 0o755, CALLER)
+    exchange(a, b)
+    assert a.stat("d").mtime_ns == b.stat("d").mtime_ns == b.world.now_ns
+    assert a.stat("d").ctime_ns == b.stat("d").ctime_ns == b.world.now_ns
