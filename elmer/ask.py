@@ -13,6 +13,7 @@ from elmer.directory import StoreDirectory, find_holder, reachable
 from elmer.exits import CommandError, ExitStatus
 
 ANSWER_TIMEOUT_S = 60.0
+WALK_TIMEOUT_S = 3_600.0  # where the daemon walks the whole tree, as for a digest
 REFUSED = 409  # the answer is a CommandError
 
 

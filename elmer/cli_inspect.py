@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from elmer import config as configuration
-from elmer.ask import ask
+from elmer.ask import WALK_TIMEOUT_S, ask
 from elmer.cli import console, json_option, say, target_argument
 from elmer.cli_tables import ago, amount, conflicts_table, peers_table, records_table, size
 from elmer.directory import StoreDirectory, find_holder, held
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLOCK_TOLERANCE_MS = 2_000
-# A digest walks the whole tree.
-WALK_TIMEOUT_S = 3_600.0
 
 
 @click.command()

@@ -25,3 +25,9 @@ class CommandError(Exception):
     def __init__(self, message: str, status: ExitStatus) -> None:
         super().__init__(message)
         self.status = status
+
+
+def no_such_record(name: str) -> CommandError:
+    return CommandError(
+        f"there is no record {name}; `elmer conflicts` lists those that there are", ExitStatus.NOT_SO
+    )

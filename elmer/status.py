@@ -11,7 +11,7 @@ from crdt.hlc import milliseconds
 from crdt.policy import NAMES
 from elmer.config import Config
 from elmer.directory import StoreDirectory
-from elmer.exits import CommandError, ExitStatus
+from elmer.exits import no_such_record
 from replication.standing import PeerStatus
 from translation.attributes import AttributeRequests
 from translation.content import Content
@@ -170,10 +170,7 @@ def acknowledgements(listing: Listing, ids: Sequence[str] | None) -> Acknowledge
     try:
         return Records(listing.replica).acknowledgements(ids)
     except LookupError as unknown:
-        raise CommandError(
-            f"there is no record {unknown.args[0]}; `elmer conflicts` lists those that there are",
-            ExitStatus.NOT_SO,
-        ) from unknown
+        raise no_such_record(unknown.args[0]) from unknown
 
 
 def _side(side: Side) -> dict[str, Any]:
