@@ -18,7 +18,7 @@ from crdt.causality import BEFORE_ALL
 from crdt.facts import Policy, Ref
 from crdt.merging import is_any_merging, merges
 from crdt.rows import Head, Inode
-from crdt.state import State, version_key
+from crdt.state import State, remember, version_key
 from crdt.versions import (
     Forks,
     branch,
@@ -46,11 +46,22 @@ class End(NamedTuple):
 def shown_groups(state: State, inode: Inode) -> list[Group]:
     """Return the heads that show, each with those under it; first what shows as the file.
 
-    Heads that the merge policy of the file shows as one (crdt.merging) are one group.
+    Heads that the merge policy of the file shows as one (crdt.merging) are one group.  Found once between two
+    commits; nobody may change it.
     """
+    if len(inode.heads) == 1:
+        return [inode.heads]
+    if not state.is_committed():
+        return _shown_groups(state, inode)
+    found = state.groups.get(inode.ino)
+    if found is None:
+        found = _shown_groups(state, inode)
+        remember(state.groups, inode.ino, found)
+    return found
+
+
+def _shown_groups(state: State, inode: Inode) -> list[Group]:
     heads = inode.heads
-    if len(heads) == 1:
-        return [heads]
     if is_named(inode):
         use = [head for head in heads if not head.closed and not head.dropped]
     else:

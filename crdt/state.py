@@ -112,6 +112,8 @@ class State:
         self._digest_key = b""
         # What several heads of a file show together (crdt.showing), for the row that it was worked out from.
         self.merged: dict[Ino, tuple[Inode, list[Head], Merged | None]] = {}
+        # Which heads of a file show (crdt.absorption), by what is committed.
+        self.groups: dict[Ino, list[list[Head]]] = {}
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
         self.commit_count = 0
@@ -125,6 +127,7 @@ class State:
             past = self._past = State(self.store)
             past._inodes, past._names = self._inodes, self._names
             past._counts, past._versions = self._counts, self._versions
+            past.groups = self.groups
         return self._past
 
     # -- reading -----------------------------------------------------------------------------------
@@ -279,6 +282,7 @@ class State:
             self.rollback()
             raise
         self.commit_count += 1
+        self.groups.clear()
         for cache, new in (
             (self._inodes, self._new_inodes),
             (self._names, self._new_names),
@@ -291,13 +295,15 @@ class State:
 
     def forget(self) -> None:
         """Read all rows anew."""
-        for cache in (self._inodes, self._names, self._counts, self._versions, self.merged):
+        for cache in (self._inodes, self._names, self._counts, self._versions, self.merged, self.groups):
             cast(dict[object, object], cache).clear()
         self.rollback()
 
     def is_committed(self) -> bool:
         """Is there nothing that a commit is about to change?"""
-        return not any(self._changes())
+        return not (
+            self._new_inodes or self._new_names or self._new_counts or self._new_versions or self._raw
+        )
 
     def _changes(self) -> tuple[dict[object, object], ...]:
         return cast(
