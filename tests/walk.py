@@ -18,7 +18,6 @@ class Found(NamedTuple):
 
     attributes: Attributes
     content: bytes | None
-    policy: bytes = b""  # for merges; none where nobody chose one
 
     @property
     def is_directory(self) -> bool:
@@ -67,7 +66,7 @@ def listing(fs: FileSystem, directory: Ino) -> dict[bytes, Attributes]:
 
 def look(fs: FileSystem, parent: Ino, name: bytes, *, reads: bool) -> Found:
     attributes = fs.lookup(parent, name)
-    found = Found(attributes, content(fs, attributes) if reads else None, policy(fs, attributes))
+    found = Found(attributes, content(fs, attributes) if reads else None)
     fs.forget(attributes.ino, 1)
     return found
 
@@ -79,11 +78,12 @@ def orphans(fs: FileSystem) -> dict[bytes, Found]:
         attributes = fs.getattr(entry.ino)
         assert entry.name not in found, entry
         assert attributes.nlink == 1, entry
-        found[entry.name] = Found(attributes, content(fs, attributes), policy(fs, attributes))
+        found[entry.name] = Found(attributes, content(fs, attributes))
     return found
 
 
 def policy(fs: FileSystem, attributes: Attributes) -> bytes:
+    """Return the merge policy; none where nobody chose one."""
     try:
         return fs.getxattr(attributes.ino, merge_policy.XATTR)
     except OSError as error:

@@ -47,6 +47,7 @@ def act(programs: Programs, step: Step, data: bytes) -> None:
     before = faces(programs.look())
     unsettled = Unsettled(programs, step, before)
     want = _expected(programs, step, data, before)
+    programs.acts()
     try:
         _do(programs, step, data)
     except OSError:

@@ -94,6 +94,7 @@ class Handles:
         self._promise(handle, left)
 
     def close_all(self) -> None:
+        self.programs.acts()
         while self.opened:
             self.close(0)
 

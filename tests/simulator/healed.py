@@ -14,12 +14,12 @@ from tests.reference import View
 from tests.reference.gathered import Gathered
 from tests.reference.names import Shown
 from tests.reference.records import records
-from tests.simulator.cluster import Library, Site
+from tests.simulator.cluster import Library
 from tests.simulator.laws import require
 from tests.simulator.ledger import Ledger, tokens
 from tests.simulator.observer import any_order, observer
-from tests.simulator.programs import Seen, directory_token, tree
-from tests.walk import Found, orphans
+from tests.simulator.programs import Programs, Seen, directory_token, everything, in_orphans
+from tests.walk import Found, policy
 from translation.attributes import Attributes
 from translation.filesystem import FileSystem
 from translation.fsck import check as fsck
@@ -74,10 +74,10 @@ def of_owner(shown: Shown) -> Shown:
     return shown._replace(mode=shown.mode & 0o7700)
 
 
-def check_all(sites: Iterable[Site], library: Library, ledger: Ledger, random: Random) -> str:
+def check_all(sites: Iterable[Programs], library: Library, ledger: Ledger, random: Random) -> str:
     """What must hold after a heal.  Return the digest of what all show."""
     expected = expected_of(library)
-    looks = {site.name: check_site(site, expected) for site in sites}
+    looks = {programs.site.name: check_site(programs, expected) for programs in sites}
     look = compare_looks(looks)
     if random.random() < OBSERVED:
         compare_looks({**looks, "an observer": check_observer(library, expected, random)})
@@ -104,26 +104,26 @@ def check_observer(library: Library, expected: Expected, random: Random) -> Look
     """A replica that heard of the same commits in another order shows the same, byte for byte."""
     replica = observer(any_order(library, random), library, random)
     fs = FileSystem(replica)
-    found = check_shown("an observer", fs, expected)
+    found = everything(fs)
+    check_shown("an observer", fs, found, expected)
     check_rows("an observer", replica.store)
     return look_of(found, fs.digest())
 
 
-def check_site(site: Site, expected: Expected) -> Look:
+def check_site(programs: Programs, expected: Expected) -> Look:
     """One replica against what the facts show."""
-    found, digest = check_shown(site.name, site.fs, expected), site.fs.digest()
+    site, found = programs.site, programs.look()
+    check_shown(site.name, site.fs, found, expected)
+    digest = site.fs.digest()
     check_rows(site.name, site.store)
     again = FileSystem(Replica(site.store.crashed(len(site.store.unsynced)), site.wall_ns))
     require((everything(again), again.digest()) == (found, digest), "reopened", site.name)
     return look_of(found, digest)
 
 
-def look_of(found: tuple[Seen, Seen], digest: str) -> Look:
+def look_of(found: Seen, digest: str) -> Look:
     """Access times are each replica's own."""
-    return Look(
-        digest,
-        {path: each.attributes._replace(atime_ns=0) for seen in found for path, each in seen.items()},
-    )
+    return Look(digest, {path: each.attributes._replace(atime_ns=0) for path, each in found.items()})
 
 
 def check_rows(name: str, store: Store) -> None:
@@ -131,11 +131,9 @@ def check_rows(name: str, store: Store) -> None:
     require(not findings, "fsck", f"{name}: {findings}")
 
 
-def check_shown(name: str, fs: FileSystem, expected: Expected) -> tuple[Seen, Seen]:
-    """Compare tree, orphans, conflicts and records with what the facts show.  Return tree and orphans."""
-    found, orphaned = everything(fs)
-    compare(name, found, expected.shown)
-    compare(name, orphaned, expected.orphans)
+def check_shown(name: str, fs: FileSystem, found: Seen, expected: Expected) -> None:
+    """Compare tree, orphans, conflicts and records with what the facts show."""
+    compare(name, fs, found, expected.shown | in_orphans(expected.orphans))
     listed = {b"/" + conflict.path for conflict in fs.conflicts()}
     conflicts = {path for path, each in expected.shown.items() if each.conflict}
     wrong = f"{name} lists as conflicts {listed - conflicts} and not {conflicts - listed}"
@@ -143,19 +141,14 @@ def check_shown(name: str, fs: FileSystem, expected: Expected) -> tuple[Seen, Se
     noted = [(r.id, r.path, tuple(r.overruled), tuple(r.by)) for r in fs.records()]
     wrong = f"{name} lists the records {noted}, and the facts say {expected.records}"
     require(noted == expected.records, "L1", wrong)
-    return found, orphaned
 
 
-def everything(fs: FileSystem) -> tuple[Seen, Seen]:
-    return tree(fs), orphans(fs)
-
-
-def compare(name: str, found: Seen, expected: dict[bytes, Shown]) -> None:
+def compare(name: str, fs: FileSystem, found: Seen, expected: dict[bytes, Shown]) -> None:
     want = {
         path: (each.kind, each.ino, each.mode, each.uid, each.gid, each.content, NAMES.get(each.policy, b""))
         for path, each in expected.items()
     }
-    got = {path: face(each) for path, each in found.items()}
+    got = {path: (*face(each), policy(fs, each.attributes)) for path, each in found.items()}
     wrong = [
         f"{path!r}: want {want.get(path)}, shows {got.get(path)}"
         for path in sorted(want.keys() | got.keys())
@@ -177,4 +170,4 @@ def face(found: Found) -> tuple[object, ...]:
     kind = KINDS[stat.S_IFMT(attributes.mode)]
     content = b"" if kind == Kind.DIRECTORY else found.content
     bits = stat.S_IMODE(attributes.mode)
-    return kind, attributes.ino, bits, attributes.uid, attributes.gid, content, found.policy
+    return kind, attributes.ino, bits, attributes.uid, attributes.gid, content

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections import Counter
+from typing import TypeVar
 
 from crdt.facts import ROOT, Ino
 from crdt.names import Entry
@@ -24,6 +25,7 @@ MARK = b".conflict-"
 Component = bytes | tuple[bytes, int]
 SymbolicPath = tuple[Component, ...]
 Seen = dict[bytes, Found]
+T = TypeVar("T")
 
 ORPHANS_AT = b"/.elmer/orphans/"
 
@@ -68,13 +70,13 @@ class Programs:
 
     def whole(self, path: SymbolicPath) -> bytes:
         """The path as bytes, as tests.walk has it."""
-        directory, whole = ROOT, b""
-        for component in path:
-            name = self.name_of(directory, component)
-            whole += b"/" + name
-            known = self.stat_or_none(directory, name)
-            directory = Ino(known.ino) if known else directory
-        return whole
+        directory, names = ROOT, list[bytes]()
+        for at, component in enumerate(path):
+            names.append(self.name_of(directory, component))
+            if any(isinstance(below, tuple) for below in path[at + 1 :]):
+                known = self.stat_or_none(directory, names[-1])
+                directory = Ino(known.ino) if known else directory
+        return b"".join(b"/" + name for name in names)
 
     def stat(self, parent: Ino, name: bytes) -> Attributes:
         attributes = self.fs.lookup(parent, name)
@@ -88,16 +90,19 @@ class Programs:
             return None
 
     def look(self) -> Seen:
-        """What shows, as it was seen last where nothing was changed since; a tree, law L6."""
+        """What shows, as it was seen last where no program and no merge has done anything since; a tree, law
+        L6."""
         return self.seen if self.seen_at == (self.fs, self.site.store.batch_count) else self.look_again()
 
     def look_again(self) -> Seen:
         """What shows, and the orphans, read anew."""
-        orphaned = {ORPHANS_AT + name: each for name, each in orphans(self.fs).items()}
-        self.seen = tree(self.fs) | orphaned
-        # What is open may show something else as soon as it is closed.
-        self.seen_at = None if self.handles else (self.fs, self.site.store.batch_count)
+        self.seen = everything(self.fs)
+        self.seen_at = self.fs, self.site.store.batch_count
         return self.seen
+
+    def acts(self) -> None:
+        """A program is about to do something, which may change what open files show without a commit."""
+        self.seen_at = None
 
     def unsettled(self) -> set[Ino]:
         """The files that may show more than they do: those open here, and those that wait for content."""
@@ -302,6 +307,15 @@ def tree(fs: FileSystem) -> Seen:
         return walk(fs)
     except AssertionError as error:
         raise Broken("L6", str(error)) from error
+
+
+def everything(fs: FileSystem) -> Seen:
+    """What shows, and the orphans."""
+    return tree(fs) | in_orphans(orphans(fs))
+
+
+def in_orphans(found: dict[bytes, T]) -> dict[bytes, T]:
+    return {ORPHANS_AT + name: each for name, each in found.items()}
 
 
 def conflict_names(names: dict[bytes, Attributes], stem: bytes) -> list[bytes]:

@@ -18,11 +18,10 @@ from crdt.encoding import decode_commit
 from crdt.facts import Version
 from tests.simulator.acting import act
 from tests.simulator.cluster import Library, RecordingStore, Site
-from tests.simulator.healed import everything
 from tests.simulator.laws import require
 from tests.simulator.ledger import Ledger
 from tests.simulator.locality import Faces, difference, faces
-from tests.simulator.programs import Programs, SymbolicPath
+from tests.simulator.programs import ORPHANS_AT, Programs, SymbolicPath, everything
 from tests.simulator.steps import Step
 from translation import merge_policy
 from translation.filesystem import FileSystem
@@ -148,6 +147,6 @@ def check(conflict: Conflict, one: Choice, other: Choice) -> None:
 
 def shown(copy: Copy) -> tuple[Faces, set[bytes]]:
     """Return what shows, and all contents, those of orphans too."""
-    seen, orphaned = everything(copy.fs)
-    every = (*seen.values(), *orphaned.values())
-    return faces(seen), {each.content for each in every if each.content is not None}
+    seen = everything(copy.fs)
+    here = {path: each for path, each in seen.items() if not path.startswith(ORPHANS_AT)}
+    return faces(here), {each.content for each in seen.values() if each.content is not None}

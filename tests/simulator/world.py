@@ -142,7 +142,7 @@ class World:
         for pair in pairs:
             self.cluster.connect(*pair)
         self.cluster.settle(random)
-        digest = check_all(self.cluster.sites, self.cluster.library, self.ledger, random)
+        digest = check_all(self.programs, self.cluster.library, self.ledger, random)
         self.trace.append(f"healed {digest}")
         self.acknowledge(random)
 
