@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from crdt.causality import Dot, Stamp, replica_of
+from crdt.causality import BEFORE_ALL, Dot, Stamp, replica_of
 from crdt.facts import Fact, Ino, LinkId, Ref
 from crdt.names import Entry
 from crdt.orphans import Orphan
@@ -142,10 +142,10 @@ class Lineage(Intents):
             return []
         meant = self._meant_by_removal(backup, entry)
         stood = backup.stood
-        if not self.has_shown_all(entry):
-            stood = stood._replace(rank=None)  # what was not shown comes back there, and takes no name
         facts = self._continue_late(moment, new, stood, meant)
-        return [*facts, *self._put_back(moment, backup.stood, entry, () if facts else meant)]
+        if not self.has_shown_all(entry):
+            stood = stood._replace(rank=BEFORE_ALL)  # what was not shown comes back there, beside the new file
+        return [*facts, *self._put_back(moment, stood, entry, () if facts else meant)]
 
     def _was_made_late(self, new: Entry, moment: Moment) -> bool:
         """Was this file made here of late, and given its name here?"""

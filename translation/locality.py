@@ -234,7 +234,7 @@ class Locality:
     def _put_aside(self, after: View, now: Entry | None) -> list[Fact]:
         """What took a name, and did not stand there: an edit beats its removal, say.  It shows, and takes no
         name from what stands there."""
-        if now is None or now.key in self.meant or self._stood_at(now):
+        if now is None or self._stood_at(now):
             return []
         name = after.free_conflict_name(now)
         if now.is_directory:

@@ -167,6 +167,23 @@ def test_a_removed_backup_whose_newest_content_was_not_shown_takes_no_name():
     assert exchange(*peers) == {"f": "new", edited: "B"}
 
 
+def test_a_removed_link_whose_newest_content_was_not_shown_takes_no_name():
+    """As above, of a backup that is a link, and a new `f` that was saved over the old one."""
+    a, b = peers = shells(0, 0)
+    a.write("f", "old")
+    a.link("f", "g")
+    exchange(*peers)
+    fh = a.open_file("g")
+    a.save("f", "new")
+    b.append("g", ", more")
+    a.hear(b)
+    a.remove("g")
+    edited = entry_of(a.shows, "f", "B")
+    assert a.shows["f"] == "new"
+    a.close(fh)
+    assert exchange(*peers) == {"f": "new", edited: "old, more"}
+
+
 # -- directories -------------------------------------------------------------------------------------------
 
 
