@@ -425,25 +425,33 @@ class Heads:
                 self._doubt_all(ino, head)
         for ino in self.touched | self.doubtful.keys():
             inode = self._inode(ino)
-            self._forget_blocks(inode)
-            if self._is_kept(inode):
-                for (map_ino, map_id), blocks in self.doubtful.get(ino, {}).items():
-                    self._want(ino, BlockMap(self.state, map_ino, map_id), blocks)
+            maps = self._maps_to_read(inode)
+            self._forget_blocks(inode, maps)
+            for at in self.doubtful.get(ino, {}).keys() & maps:
+                self._want(ino, BlockMap(self.state, *at), self.doubtful[ino][at])
             if any(head.before for head in inode.heads):
                 self.state.put(hiding_key(ino), b"")
                 self.complete(ino)
 
-    def _forget_blocks(self, inode: Inode) -> None:
-        """Blocks that were replaced before they came may be nowhere any more: nobody waits for them."""
+    def _forget_blocks(self, inode: Inode, maps: set[tuple[Ino, int]]) -> None:
+        """Blocks that were replaced before they came, or whose content was settled, may be nowhere any more:
+        nobody waits for them."""
         for block_hash, places in waiting(self.state, inode.ino):
-            left = [place for place in places if self._is_kept(inode) and self._is_at(place, block_hash)]
+            left = [p for p in places if (p.map_ino, p.map) in maps and self._is_at(p, block_hash)]
             if not left:
                 self.state.put(wanted_key(block_hash, inode.ino), None)
             self.state.put(waiting_key(inode.ino, block_hash), pack(left) if left else None)
 
-    def _is_kept(self, inode: Inode) -> bool:
-        """Can somebody read it?  What was removed needs no blocks."""
-        return bool(inode.shown) or is_orphan(self.state, inode)
+    def _maps_to_read(self, inode: Inode) -> set[tuple[Ino, int]]:
+        """The block maps of a file that somebody can read.  What was removed needs no blocks, nor does what
+        was settled, unless an open file goes on from it."""
+        if not inode.shown and not is_orphan(self.state, inode):
+            return set()
+        heads = [*inode.heads]
+        if inode.settled and self.held:
+            heads += [head for head, _ in inode.settled if {head.ref, head.here.ref} & self.held]
+        heads += [head.before for head in heads if head.before is not None]
+        return {(Ino(head.map_ino or inode.ino), head.map) for head in heads if head.map}
 
     def _move_waiting(self, holder: Ino, claimant: Ino, maps: set[tuple[Ino, int]]) -> None:
         """These block maps are another file's now, and so is what they wait for."""

@@ -144,7 +144,7 @@ class Lineage(Intents):
         stood = backup.stood
         facts = self._continue_late(moment, new, stood, meant)
         if not self.has_shown_all(entry):
-            stood = stood._replace(rank=BEFORE_ALL)  # what was not shown comes back there, beside the new file
+            stood = stood._replace(rank=BEFORE_ALL)  # what was not shown comes back there, and claims nothing
         return [*facts, *self._put_back(moment, stood, entry, () if facts else meant)]
 
     def _was_made_late(self, new: Entry, moment: Moment) -> bool:

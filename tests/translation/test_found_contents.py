@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crdt.facts import Ino
-from tests.shell import exchange, shells
+from tests.shell import entry_of, exchange, shells
 
 
 def test_what_a_save_left_to_another_name_of_the_file_is_not_lost_with_that_name():
@@ -110,3 +110,21 @@ def test_a_file_that_was_split_off_shows_its_newest_content_though_all_of_it_was
     b.hear(c)
     assert b.shows["mine"] == "A, later"
     exchange(*peers)
+
+
+def test_nobody_waits_for_the_blocks_of_what_was_settled():
+    """C removes the entry with what A wrote, before its blocks are there.  B hears of both at once and
+    does not ask for them, so C, which went on asking, could wait for ever with B as its only peer."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", "A" * 40_000)
+    c.write("f", "C")
+    c.hear(a, blocks=False)
+    assert c.replica.wanted(1)
+    c.remove(entry_of({name.decode(): "" for name, _ in c.list()}, "f", "A"))
+    assert not c.replica.wanted(1)
+    b.hear(a, blocks=False)
+    b.hear(c, blocks=False)
+    assert not b.replica.wanted(1)
+    assert exchange(*peers) == {"f": "C"}
