@@ -84,7 +84,8 @@ def mount(
     check_mountpoint(path)
 
     def text(said: dict[str, Any]) -> str:
-        return f"{said['store']} is mounted on {said['mountpoint']}, and listens on {said['listen']}"
+        mounted = f"{said['store']} is mounted on {said['mountpoint']}, and listens on {said['listen']}"
+        return mounted + _recovered(said)
 
     if foreground:
         _start_log(log_level, None)
@@ -122,7 +123,7 @@ def serve(store: str, listen: str | None, url: str | None, log_level: str, *, as
     _start_log(log_level, None)
 
     def text(said: dict[str, Any]) -> str:
-        return f"{said['store']} is served, and listens on {said['listen']}"
+        return f"{said['store']} is served, and listens on {said['listen']}" + _recovered(said)
 
     run(directory, listening, PrintedReport(text, as_json=as_json))
 
@@ -177,6 +178,12 @@ def _take_away_stale(mountpoint: Path | None, target: str, *, as_json: bool) -> 
         f"{mountpoint} is unmounted; its daemon had been killed before",
         as_json=as_json,
     )
+
+
+def _recovered(said: dict[str, Any]) -> str:
+    from elmer.recovery import Recovery
+
+    return f"\n{Recovery(**said['recovered'])}" if "recovered" in said else ""
 
 
 def _check_unused(directory: StoreDirectory) -> None:

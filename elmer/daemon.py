@@ -28,7 +28,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from elmer.fuse import WAITING_MAX, WORKERS, Operations, mount_options
 from elmer.invalidate import Channel, Invalidator
 from elmer.kernel import Kernel
 from elmer.loop import LoopThread
+from elmer.recovery import recovery
 from elmer.reports import Reports
 from elmer.site import Site
 from elmer.volume import opened
@@ -84,7 +85,8 @@ def serve(directory: StoreDirectory, listening: Listening, report: Report) -> No
         commands = Commands(site, "serve", None)
         with site.talking(listening.listen, listening.url), _controlled(site, commands):
             log.info("%s is served, listens on %s", directory.path, site.listening)
-            _tell(report, {"store": str(directory.path), "listen": str(site.listening)})
+            said = {"store": str(directory.path), "listen": str(site.listening)}
+            _tell(report, said | _recovered(site))
             signal.sigwait(SIGNALS)
             log.info("a signal came: stopping")
         site.finish()
@@ -118,6 +120,7 @@ def mount(directory: StoreDirectory, mountpoint: Path, listening: Listening, rep
                 "store": str(directory.path),
                 "mountpoint": str(mountpoint),
                 "listen": str(site.listening),
+                **_recovered(site),
             }
             try:
                 _answer_requests(site, mountpoint, report, said)
@@ -266,7 +269,7 @@ def _end_at_signal(
     except OSError as error:
         log.error("%s does not answer: %s", mountpoint, error.strerror)  # noqa: TRY400  (it says it all)
     else:
-        log.info("%s is mounted on %s, listens on %s", *said.values())
+        log.info("%s is mounted on %s, listens on %s", said["store"], said["mountpoint"], said["listen"])
         _tell(report, said)
         number = signal.sigwait(SIGNALS)
         log.info("%s came: stopping", signal.Signals(number).name)
@@ -284,6 +287,15 @@ def _unmount(mountpoint: Path, ended: threading.Event) -> None:
     except OSError as error:
         log.info("%s is in use (%s): ending all the same", mountpoint, error.strerror)
         _end_loop(mountpoint, ended)
+
+
+def _recovered(site: Site) -> dict[str, Any]:
+    """Return what is said of a start after a crash, nothing after an end in order."""
+    found = recovery(site.replica.store, site.filesystem)
+    if not found:
+        return {}
+    log.warning("%s: %s", site.directory.path, found)
+    return {"recovered": asdict(found)}
 
 
 def _tell(report: Report, said: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from elmer.log_files import guard
+from elmer.log_files import count_batches, guard
 from elmer.store_errors import Refusal, StoreError, as_os_error, as_store_error
 from elmer.store_files import Mark, check_format, check_tail, make_directory, seal
 
@@ -88,6 +88,7 @@ class RocksStore:
 
     def __init__(self, path: Path, *, create: bool = False, accept_loss: bool = False) -> None:
         self.path = path
+        self.read_back = 0  # batches that were in the log: 0 after a close in order
         if create:
             make_directory(path)
         else:
@@ -96,7 +97,7 @@ class RocksStore:
             self._mark = undo.enter_context(contextlib.closing(Mark(path, create=create)))
             if not create:
                 guard(path)
-                _look(path, 0 if accept_loss else self._mark.read())
+                self.read_back = _look(path, 0 if accept_loss else self._mark.read())
             self._db = undo.enter_context(_open(path, AccessType.read_write(), create=create))
             if create:
                 seal(path)
@@ -315,14 +316,18 @@ class Snapshot:
         return chunk
 
 
-def _look(path: Path, claimed: int) -> None:
+def _look(path: Path, claimed: int) -> int:
     """Raise StoreError where the store is damaged or ends too early, and change nothing.
+
+    Returns how many batches opening will read back from the log.
 
     Opening for good drops what is behind the first damage in a log, and files that a shortened
     MANIFEST does not name.
     """
     with _open(path, AccessType.read_only(error_if_log_file_exist=False)) as db:
-        check_tail(path, db.latest_sequence_number(), claimed)
+        newest = db.latest_sequence_number()
+    check_tail(path, newest, claimed)
+    return count_batches(path, newest)
 
 
 def _open(path: Path, access: AccessType, *, create: bool = False) -> Rdict:

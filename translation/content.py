@@ -16,16 +16,18 @@ of its own when it is too big for memory, and goes with the last close.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from crdt.blocks import INLINE_MAX
 from crdt.facts import DERIVED, Caller, Ino, Ref
 from translation.branch import Base, BlocksMissing, Shown, VersionFields, read_branch
-from translation.draft import drafts, head_key, head_row, nameless_key, part_key, part_row, rows_of
+from translation.draft import Draft, drafts, head_key, head_row, nameless_key, part_key, part_row, rows_of
 from translation.gathered import NOTHING, SLICE_BYTES, Gathered, Slice
 
-__all__ = ["Base", "BlocksMissing", "Content", "Shown", "VersionFields"]
+__all__ = ["Base", "BlocksMissing", "Content", "Recovered", "Shown", "VersionFields"]
 
 DRAFT_BYTES = 64 << 20  # of one file, in memory
 MEMORY_BYTES = 128 << 20  # of all files
@@ -41,6 +43,15 @@ def _writes(flags: int) -> bool:
 def _holds(flags: int) -> bool:
     """Does a descriptor of this kind keep the file on its own branch?"""
     return _writes(flags) and not flags & os.O_APPEND
+
+
+class Recovered(NamedTuple):
+    """What a start made of what the last run had written out and not finished."""
+
+    made: tuple[Ino, ...] = ()  # the draft is a version now
+    waiting: tuple[Ino, ...] = ()  # the draft shows, and does not fit onto the disk as a version yet
+    lost: tuple[Ino, ...] = ()  # the draft extends a branch that is gone, and stays
+    freed: int = 0  # of files that had no name any more
 
 
 class _Open:
@@ -304,13 +315,15 @@ class Content:
         finally:
             self.weight += session.weight - before
 
-    def recover(self) -> list[Ino]:
+    def recover(self) -> Recovered:
         """Make the drafts of the last run versions; call it before anything is opened.
 
-        Returns the inodes whose draft extends a branch that is gone.  Such a draft stays.
+        On a disk that is full they are what sessions hold, and `tick` tries again.
         """
-        self._sweep_nameless()
-        lost = []
+        freed = self._sweep_nameless()
+        made: list[Ino] = []
+        waiting: list[Ino] = []
+        lost: list[Ino] = []
         for draft in list(drafts(self.base)):
             branch = self.base.shown_at(draft.ino, draft.head)
             if draft.detached:
@@ -318,21 +331,37 @@ class Content:
             elif branch is None:
                 lost.append(draft.ino)
             else:
-                session = Gathered(draft.ino, branch)
-                session.continue_draft(draft)
-                self.weight += session.weight
-                self._commit(session)
-        return lost
+                outcome = made if self._recover_one(draft, branch) else waiting
+                outcome.append(draft.ino)
+        return Recovered(tuple(made), tuple(waiting), tuple(lost), freed)
 
-    def _sweep_nameless(self) -> None:
+    def _recover_one(self, draft: Draft, branch: Shown) -> bool:
+        session = self.sessions[draft.ino] = Gathered(draft.ino, branch)
+        if draft.ino & DERIVED:
+            self.entries.add(draft.ino)
+        session.continue_draft(draft)
+        self.weight += session.weight
+        try:
+            self._commit(session)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        self._end_if_idle(session)
+        return True
+
+    def _sweep_nameless(self) -> int:
         batch: dict[bytes, bytes | None] = {}
+        swept = 0
         for key, _ in self.base.scan(b"T", b"U"):
             batch[key] = None
+            swept += 1
             if len(batch) == _SWEEP_ROWS:
                 self.base.put_rows(batch)
                 batch = {}
         if batch:
             self.base.put_rows(batch)
+        return swept
 
     # Names and merges.
 

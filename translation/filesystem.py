@@ -210,7 +210,7 @@ class FileSystem:
         self.next_handle = 1
         self.known: dict[int, int] = {}  # inode -> lookup count
         replica.store.sync()  # what a killed process wrote may not be on the disk yet, and will be told
-        self.content.recover()
+        self.recovered = self.content.recover()
         for ino in replica.hiding():
             replica.show_newest(ino)
 

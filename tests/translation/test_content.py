@@ -22,7 +22,7 @@ from tests.translation.fake_replica import SECOND_NS, THEIRS, FakeReplica
 from translation import content as content_module
 from translation import draft as draft_module
 from translation import gathered as gathered_module
-from translation.content import BlocksMissing, Content, VersionFields
+from translation.content import BlocksMissing, Content, Recovered, VersionFields
 
 KINDS = (os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND)
 MIB = 1 << 20
@@ -231,7 +231,7 @@ class Contents(RuleBasedStateMachine):
         if really:
             return
         self.content = Content(self.replica)
-        assert self.content.recover() == []
+        assert self.content.recover().lost == ()
         assert not self.replica.rows(b"F")
         assert not self.replica.rows(b"T")
         if self.own is not None and not self.detached:
@@ -341,9 +341,9 @@ def test_data_whose_branch_is_gone_is_kept_and_reported():
         content.flush(ino)
     assert content.read(ino, 0, 10) == b"own"
     after_crash = Content(replica)
-    assert after_crash.recover() == [ino]
+    assert after_crash.recover().lost == (ino,)
     replica.branches[taken.head] = taken
-    assert Content(replica).recover() == []
+    assert Content(replica).recover().lost == ()
     assert replica.contents[replica.shown(ino).head] == b"own"
 
 
@@ -603,7 +603,7 @@ def test_after_five_seconds_a_crash_takes_nothing():
     assert content.weight == 0
     assert read_all(Content(replica), ino) == b"old"  # it is in nobody's view
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     assert read_all(after_crash, ino) == pattern(2 * BLOCK_SIZE + 5)
     assert replica.rows(b"F") == []
 
@@ -627,7 +627,7 @@ def test_a_draft_is_what_was_written_and_cut_in_its_order():
     draft()
     assert replica.commits == []
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     expected = pattern(BLOCK_SIZE) + bytes(BLOCK_SIZE) + b"x" + bytes(2 * BLOCK_SIZE - 1)
     assert read_all(after_crash, ino) == expected
     assert replica.shown(ino).mtime_ns == written_ns
@@ -643,8 +643,29 @@ def test_a_draft_cuts_what_it_is_based_on():
     replica.clock_ns += 6 * SECOND_NS
     content.tick()
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     assert read_all(after_crash, ino) == pattern(BLOCK_SIZE) + bytes(3 * BLOCK_SIZE)
+
+
+@pytest.mark.parametrize("size", [10, 3 * BLOCK_SIZE])
+def test_a_draft_for_which_the_disk_has_no_room_at_the_start_shows_and_is_a_version_later(size):
+    replica, content, ino = make(b"old")
+    content.open(ino, os.O_RDWR)
+    content.write(ino, 0, pattern(size), append=False)
+    replica.clock_ns += 6 * SECOND_NS
+    content.tick()
+    replica.fails_after = 0
+    after_crash = Content(replica)
+    assert after_crash.recover().waiting == (ino,)
+    assert read_all(after_crash, ino) == pattern(size)
+    with pytest.raises(OSError, match="No space"):
+        after_crash.tick()
+    replica.fails_after = None
+    after_crash.tick()
+    assert replica.contents[replica.shown(ino).head] == pattern(size)
+    assert Content(replica).recover() == Recovered()
+    assert after_crash.weight == 0
+    assert not after_crash.sessions
 
 
 @pytest.mark.usefixtures("small_memory")
@@ -660,7 +681,7 @@ def test_half_a_draft_over_a_file_that_was_cut_does_not_reach_beyond_what_it_hol
         content.tick()
     replica.fails_after = None
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     assert read_all(after_crash, ino) == whole[: 2 * BLOCK_SIZE]
 
 
@@ -675,7 +696,7 @@ def test_half_a_draft_keeps_the_end_of_the_file_it_is_over():
         content.tick()
     replica.fails_after = None
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     expected = pattern(4 * BLOCK_SIZE, 7)[: 2 * BLOCK_SIZE]
     assert read_all(after_crash, ino) == expected + pattern(9 * BLOCK_SIZE)[2 * BLOCK_SIZE :]
 
@@ -699,7 +720,7 @@ def test_a_small_draft_is_a_version_at_the_next_start():
     replica.clock_ns += 6 * SECOND_NS
     content.tick()
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     assert read_all(after_crash, ino) == b"new data"
     assert (after_crash.weight, after_crash.sessions) == (0, {})
 
@@ -712,7 +733,7 @@ def test_a_draft_far_into_a_small_file_keeps_its_beginning():
     content.tick()
     assert content.read(ino, 0, 8) == b"start" + bytes(3)
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     assert read_all(after_crash, ino) == b"start".ljust(2 * BLOCK_SIZE, b"\0") + b"end"
 
 
@@ -810,7 +831,7 @@ def test_a_crash_between_two_batches_of_a_draft_leaves_the_start_of_the_file(bat
         content.tick()
     replica.fails_after = None
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     left = read_all(after_crash, ino)
     assert left == whole[: len(left)]
     assert len(left) == min(2 * batches * BLOCK_SIZE, len(whole))
@@ -900,7 +921,7 @@ def test_what_an_unlinked_file_left_in_the_store_goes_at_the_next_start():
     content.write(ino, 0, b"x", append=False)
     assert replica.rows(b"T")
     assert replica.rows(b"F")
-    assert Content(replica).recover() == []
+    assert Content(replica).recover().lost == ()
     assert replica.rows(b"T") + replica.rows(b"F") == []
     assert replica.commits == []
 
@@ -915,7 +936,7 @@ def test_a_draft_of_a_file_that_got_a_name_again_outlives_a_crash(size):
     content.detach(ino)
     content.attach(ino)
     after_crash = Content(replica)
-    assert after_crash.recover() == []
+    assert after_crash.recover().lost == ()
     assert read_all(after_crash, ino) == pattern(size)
 
 
