@@ -78,6 +78,8 @@ class Site:
         self.listen = listen
         self.log_checked = 0  # characters
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.program: Sequence[str] = ELMER
+        self.variables: dict[str, str] = {}  # of its daemon's environment
         self.mountpoint.mkdir()
 
     def __truediv__(self, name: str) -> Path:
@@ -97,14 +99,14 @@ class Site:
             self.daemon = subprocess.Popen(
                 [
                     *self.inside,
-                    *ELMER,
+                    *self.program,
                     *(command, self.store, *where, "--listen", self.listen),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=environment(),
+                env=environment() | self.variables,
             )
 
     def wait_mounted(self) -> None:
