@@ -287,7 +287,11 @@ class Inode:
 
     @property
     def changed_ns(self) -> int:
-        """When one of its facts was made last: its ctime."""
+        """When it was changed last: its ctime.
+
+        A version counts with the time of its last write, which is its mtime, not with that of its commit: the
+        close of a file changes nothing, nor does a choice among contents that are there.
+        """
         newest = self.births[0].wall_ns
         for values in self.registers.values():
             for value in values:
@@ -298,7 +302,7 @@ class Inode:
             for removal in link.removals:
                 newest = max(newest, removal.wall_ns)
         for head in self.heads:
-            newest = max(newest, head.wall_ns)
+            newest = max(newest, head.mtime_ns)
         return newest
 
     def is_live(self) -> bool:
