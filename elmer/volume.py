@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from crdt.causality import REPLICA_MAX, ReplicaId
 from crdt.codec import CorruptStore
 from crdt.facts import Member
+from elmer import clock
 from elmer import config as configuration
 from elmer.config import Config
 from elmer.directory import StoreDirectory
@@ -54,7 +54,7 @@ def found(directory: StoreDirectory, name: str) -> None:
             draw_replica(()),
             name,
             secrets.token_bytes(ID_BYTES),
-            time.time_ns(),
+            clock.now_ns(),
             owner_ids=(os.getuid(), os.getgid()),
         )
         configuration.save(directory.config, Config())
@@ -74,7 +74,7 @@ def join(directory: StoreDirectory, name: str, ticket: Ticket, config: Config) -
     for peer in ticket.urls:
         config = config.with_peer(peer)
     with _filled(directory) as store:
-        Replica.create(store, volume, replica, name, store_id, time.time_ns(), members)
+        Replica.create(store, volume, replica, name, store_id, clock.now_ns(), members)
         configuration.save(directory.config, config)
     return url
 
@@ -106,7 +106,7 @@ def opened(directory: StoreDirectory) -> Iterator[Replica]:
     """As `opened_store`, the replica."""
     with opened_store(directory) as store:
         with _told():
-            replica = Replica(store, time.time_ns)
+            replica = Replica(store, clock.now_ns)
         yield replica
 
 

@@ -20,12 +20,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from elmer import clock
 from tests.system.sites import Site, Sites, at_once, cut, heal, meet
 from tests.system.trees import Entry, assert_equal, look
 from tests.system.waiting import until
@@ -92,8 +92,8 @@ class Player:
             return
         self.played.append(words)
         # Stamps count in milliseconds: so a history means the same each time it is played.
-        now_ns = time.time_ns()
-        until(lambda: time.time_ns() > now_ns + 2_000_000, "the clock goes on", poll_s=0.001)
+        now_ns = clock.now_ns()
+        until(lambda: clock.now_ns() > now_ns + 2_000_000, "the clock goes on", poll_s=0.001)
 
     def perform(self, step: Step, path: Path, picked: Path | None) -> str:
         match step.kind, picked:

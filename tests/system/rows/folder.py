@@ -6,10 +6,10 @@ What is newest is known because each operation here returns when the clock has g
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from elmer import clock
 from tests.system.sites import Site, cut, heal
 from tests.system.sites import meet as meet_sites
 from tests.system.trees import assert_equal, look
@@ -99,8 +99,8 @@ def show_one(path: Path) -> bytes | str:
 
 def later() -> None:
     """Return when what is done next has a later stamp, which counts in milliseconds."""
-    now_ns = time.time_ns()
-    until(lambda: time.time_ns() > now_ns + 2_000_000, "the clock goes on", poll_s=0.001)
+    now_ns = clock.now_ns()
+    until(lambda: clock.now_ns() > now_ns + 2_000_000, "the clock goes on", poll_s=0.001)
 
 
 def run(operation: Callable[..., object], *arguments: object) -> None:
