@@ -28,8 +28,8 @@ from crdt.absorption import shown_heads, together
 from crdt.causality import BEFORE_ALL, Dot, Stamp, counter_of, replica_of
 from crdt.claims import Claim, shown_claims
 from crdt.facts import DERIVED, ROOT, Ino, Kind, LinkId, Ref
-from crdt.rights import SET_ID, permission_bits
-from crdt.rows import Head, Inode, Item, Names, Shown, decode_pinned
+from crdt.rights import permission_bits
+from crdt.rows import Head, Inode, Item, Names, Shown, decode_pinned, privileges
 from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end, remember
 from crdt.versions import (
     is_on_branch,
@@ -510,7 +510,7 @@ class View:
         return bits
 
     def _bits(self, inode: Inode, head: Ref | None) -> int:
-        if not inode.mode & SET_ID or not inode.is_regular:
+        if not privileges(inode.mode) or not inode.is_regular:
             return inode.mode
         shown = together(self.state, inode) or shown_heads(self.state, inode)[:1]
         return permission_bits(self.state, inode, [head] if head else [each.ref for each in shown])

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from crdt.causality import Context, Dot, covers
 from crdt.facts import DERIVED, Caller, Field, Ref, Register, Xattr
 from crdt.merging import is_any_merging
-from crdt.rows import Inode, Stamped, StoredVersion, context_with
+from crdt.rows import Inode, Stamped, StoredVersion, context_with, privileges
 from crdt.state import State
 from crdt.versions import branch
 
@@ -100,8 +100,9 @@ def permission_bits(state: State, inode: Inode, heads: Sequence[Ref]) -> int:
     """Return the mode that shows with what these heads of a file hold; `Inode.mode` says what settings leave
     of it."""
     bits = inode.mode
-    if bits & SET_ID and not is_vouched_for(state, inode.registers.get(Field.MODE, ()), heads):
-        return bits & ~SET_ID
+    lent = privileges(bits)
+    if lent and not is_vouched_for(state, inode.registers.get(Field.MODE, ()), heads):
+        return bits & ~lent
     return bits
 
 

@@ -241,8 +241,8 @@ class Inode:
     def mode(self) -> int:
         """The permission bits that all concurrent settings leave.
 
-        Set-user-id and set-group-id show only where no change of owner is newer than, or concurrent
-        with, their setting: chown clears them, and a merge must not bring them back.
+        What lets others act as its owner shows only where no change of owner is newer than, or concurrent
+        with, its setting: chown clears it, and a merge must not bring it back.
         """
         values = self.registers.get(Field.MODE)
         if values:
@@ -255,13 +255,14 @@ class Inode:
             for birth in self.births[1:]:
                 bits &= birth.fact.mode
             set_by = {birth.dot for birth in self.births}
-        if bits & 0o6000 and not self.is_directory:
+        lent = 0 if self.is_directory else privileges(bits)
+        if lent:
             owners = self.registers.get(Field.UID, []) + self.registers.get(Field.GID, [])
             contexts = [value.fact.context for value in values or ()]
             for owner in owners:
                 seen = any(covers(context, owner.dot) for context in contexts)
                 if not seen and owner.dot not in set_by:
-                    return bits & ~0o6000
+                    return bits & ~lent
         return bits
 
     def last_set(self, name: Field) -> Stamped[Register] | None:
@@ -352,6 +353,12 @@ class Inode:
         if self.created is not None and self.created.dot == dot:
             found.append(self.created.fact)
         return found
+
+
+def privileges(bits: int) -> int:
+    """Return the bits by which who runs a file acts as its owner or group: set-user-id, and set-group-id
+    where the group may run it (where it may not, that bit means nothing, and Linux leaves it)."""
+    return bits & (0o6000 if bits & 0o010 else 0o4000)
 
 
 def policy_of(members: Sequence[Inode]) -> Policy:

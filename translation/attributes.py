@@ -15,8 +15,8 @@ from crdt.heads import own_heads
 from crdt.merging import Merged
 from crdt.names import Entry
 from crdt.orphans import orphan_entries
-from crdt.rights import CAPABILITY, SET_ID, shows_capability
-from crdt.rows import Head, Inode, Row, Stamped, context_with, stamped_list
+from crdt.rights import CAPABILITY, shows_capability
+from crdt.rows import Head, Inode, Row, Stamped, context_with, privileges, stamped_list
 from crdt.showing import showing
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_on_branch, kin, owner
@@ -328,11 +328,10 @@ class AttributeRequests(Twins):
         From what shows: of twins that is less than what was set on this one.
         """
         inode = self.state.inode(ino)
-        if inode is None or not inode.mode & SET_ID or inode.is_directory:
+        if inode is None or not privileges(inode.mode) or inode.is_directory:
             return
-        mode = self.view.mode(inode) & ~stat.S_ISUID
-        if mode & stat.S_IXGRP:
-            mode &= ~stat.S_ISGID
+        mode = self.view.mode(inode)
+        mode &= ~privileges(mode)
         if mode != inode.mode:
             self.set_registers(ino, {Field.MODE: mode})
 

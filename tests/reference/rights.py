@@ -4,8 +4,8 @@ Whoever makes a setting has seen some contents, and whoever writes has heard of 
 nothing of each other are *concurrent*.  Who has seen a content has seen all before it on its branch; and what
 a later writer there had heard of, earlier ones need not have.
 
-- Set-user-id and set-group-id show with a content that somebody who set them had seen, if they had also seen
-  the last change of owner and group.
+- Set-user-id, and set-group-id where the group may run the file, show with a content that somebody who set
+  them had seen, if they had also seen the last change of owner and group.
 - A write has lost its right where, by what holds now, its writer has not the right to write, and something
   that holds now is concurrent with it.
 """
@@ -20,7 +20,7 @@ from crdt.facts import DERIVED, Caller, Field, Kind, Ref, Register, Version
 from tests.reference.contents import Contents
 from tests.reference.gathered import Gathered, Inode, Made
 
-SET_ID = 0o6000
+SET_ID, SET_USER_ID, GROUP_RUNS = 0o6000, 0o4000, 0o010
 PERMISSIONS = (Field.MODE, Field.UID, Field.GID)
 
 
@@ -36,7 +36,8 @@ class Rights:
     def mode(self, inode: Inode, heads: Sequence[Ref]) -> int:
         """The permission bits that show with what these heads hold."""
         bits = inode.value(Field.MODE, inode.mode)
-        if not bits & SET_ID or inode.is_directory:
+        lent = bits & (SET_ID if bits & GROUP_RUNS else SET_USER_ID)
+        if not lent or inode.is_directory:
             return bits
         modes = list(inode.current(Field.MODE))
         knows_owner = all(
@@ -46,7 +47,7 @@ class Rights:
         )
         is_regular = inode.birth.kind == Kind.REGULAR
         knows_content = not is_regular or all(self._saw_writing(modes, head) for head in heads)
-        return bits if knows_owner and knows_content else bits & ~SET_ID
+        return bits if knows_owner and knows_content else bits & ~lent
 
     def _saw_writing(self, modes: list[Made[Register]], ref: Ref) -> bool:
         """Had the author of one of these seen the last writing up to this version, or what came of it?"""
