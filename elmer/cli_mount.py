@@ -52,6 +52,15 @@ class PrintedReport:
 @listen_option
 @url_option
 @click.option("--foreground", is_flag=True, help="Stay in the terminal, and log there.")
+@click.option(
+    "-o",
+    "options",
+    metavar="OPTION[,OPTION]",
+    default="",
+    callback=lambda _, __, given: _checked_options(given),
+    help="As of mount(8): dev, nodev, suid, nosuid, exec, noexec.  Default: what root mounts has dev and"
+    " suid, what others mount has neither.",
+)
 @level_option
 @json_option
 def mount(
@@ -59,6 +68,7 @@ def mount(
     mountpoint: str,
     listen: str | None,
     url: str | None,
+    options: list[str],
     log_level: str,
     *,
     foreground: bool,
@@ -67,12 +77,15 @@ def mount(
     """Mount a replica, and keep it in step with its peers.
 
     Returns when the mount answers; the daemon goes on in the background and logs to
-    STORE/elmer.log.  MOUNTPOINT must be an empty directory.  As root, all users see the mount.
+    STORE/elmer.log.  MOUNTPOINT must be an empty directory.  As root, all users see the mount, and
+    programs of root that are set-user-id work in it, whichever member of the volume made them: where not
+    every member is trusted with this machine, mount with -o nosuid,nodev.
 
     \b
     Examples:
       elmer mount /srv/photos /mnt/photos
       elmer mount /srv/photos /mnt/photos --listen 0.0.0.0:7400 --url files.example.org:7400
+      elmer mount /srv/photos /mnt/photos -o nosuid,nodev
     """
     from elmer.daemon import Listening, check_mountpoint
     from elmer.daemon import mount as run
@@ -89,14 +102,14 @@ def mount(
 
     if foreground:
         _start_log(log_level, None)
-        run(directory, path, listening, PrintedReport(text, as_json=as_json))
+        run(directory, path, listening, PrintedReport(text, as_json=as_json), options)
         return
     report = detach(directory.log)
     if not isinstance(report, PipeReport):
         say(report, text(report), as_json=as_json)
         return
     _start_log(log_level, directory.log)
-    _run_detached(lambda: run(directory, path, listening, report), report)
+    _run_detached(lambda: run(directory, path, listening, report, options), report)
 
 
 @click.command()
@@ -191,6 +204,17 @@ def _check_unused(directory: StoreDirectory) -> None:
     holder = find_holder(directory)
     if holder is not None:
         raise CommandError(f"{directory.path} is in use by {holder}", ExitStatus.STORE)
+
+
+def _checked_options(given: str) -> list[str]:
+    """Return the options of mount(8).  Raises BadParameter for what it is not for a person to choose."""
+    from elmer.fuse import CHOICES
+
+    options = [option for option in given.split(",") if option]
+    for option in options:
+        if option not in CHOICES:
+            raise click.BadParameter(f"'{option}' is none of {', '.join(CHOICES)}", param_hint="'-o'")
+    return options
 
 
 def _checked(listen: str | None, url: str | None) -> tuple[str | None, str | None]:

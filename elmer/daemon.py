@@ -27,7 +27,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,14 @@ def serve(directory: StoreDirectory, listening: Listening, report: Report) -> No
         site.finish()
 
 
-def mount(directory: StoreDirectory, mountpoint: Path, listening: Listening, report: Report) -> None:
-    """Mount a store and replicate, until it is unmounted or a signal comes.
+def mount(
+    directory: StoreDirectory,
+    mountpoint: Path,
+    listening: Listening,
+    report: Report,
+    options: Collection[str] = (),
+) -> None:
+    """Mount a store and replicate, until it is unmounted or a signal comes.  `options` are those of mount(8).
 
     Raises CommandError where it cannot; nothing is mounted then.
     """
@@ -113,7 +119,7 @@ def mount(directory: StoreDirectory, mountpoint: Path, listening: Listening, rep
         with (
             site.talking(listening.listen, listening.url),
             _controlled(site, commands),
-            mounted(operations, directory.path, mountpoint) as kernel,
+            mounted(operations, directory.path, mountpoint, options) as kernel,
         ):
             site.local.kernel = kernel
             said = {
@@ -190,15 +196,17 @@ def _controlled(site: Site, commands: Commands) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def mounted(operations: Operations, store: Path, mountpoint: Path) -> Iterator[Kernel]:
+def mounted(
+    operations: Operations, store: Path, mountpoint: Path, options: Collection[str] = ()
+) -> Iterator[Kernel]:
     """Have the kernel send its requests meanwhile; llfuse.main answers them.
 
     Raises CommandError (MOUNT) where the system refuses.
     """
-    options = mount_options(mounts.source_of(store), for_all_users=os.geteuid() == 0)
+    all_options = mount_options(mounts.source_of(store), options, for_all_users=os.geteuid() == 0)
     before = _fuse_descriptors()
     try:
-        llfuse.init(operations, str(mountpoint), options)
+        llfuse.init(operations, str(mountpoint), all_options)
     except RuntimeError as error:
         raise CommandError(
             f"cannot mount on {mountpoint}: {error}; the log above this line says why", ExitStatus.MOUNT

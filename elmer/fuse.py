@@ -17,7 +17,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -42,6 +42,8 @@ TURN_S = 2.0
 BLOCKS_S = 30.0
 
 FOR_EVER_S = 1e6
+OF_ROOT = ("dev", "suid")
+CHOICES = ("dev", "nodev", "suid", "nosuid", "exec", "noexec")
 NAME_BYTES_MAX = 255
 # What programs take as the size of their buffers: as much as one request carries.
 IO_SIZE_BYTES = 128 << 10
@@ -54,7 +56,12 @@ class Fetch(Protocol):
         """Ask the peers for blocks; the future ends when they are here, or fails."""
 
 
-def mount_options(source: str, *, for_all_users: bool) -> set[str]:
+def mount_options(source: str, chosen: Collection[str], *, for_all_users: bool) -> set[str]:
+    """Return what the kernel mounts with.  `chosen` are options of mount(8) that a person gave.
+
+    What root mounts is like any other file system that root mounts: devices can be opened, and set-user-id
+    works, unless it is chosen otherwise (libfuse has both off).  fusermount lets nobody else have either.
+    """
     options = {
         f"fsname={source}",
         "subtype=elmer",
@@ -62,7 +69,10 @@ def mount_options(source: str, *, for_all_users: bool) -> set[str]:
         "big_writes",
         "max_background=64",
     }
-    return options | {"allow_other"} if for_all_users else options
+    if not for_all_users:
+        return options | set(chosen)
+    of_root = {default for default in OF_ROOT if f"no{default}" not in chosen}
+    return options | {"allow_other"} | of_root | set(chosen)
 
 
 def request(

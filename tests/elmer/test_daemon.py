@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from elmer.directory import StoreDirectory, find_holder
+from elmer.exits import ExitStatus
 from elmer.mounts import all_mounts, unmount
 from elmer.ticket import decode, encode
 from tests.system.waiting import until
@@ -120,6 +121,27 @@ def test_a_mount_answers_when_the_command_returns_and_keeps_what_was_written(sit
     assert not (site.store / "control.sock").exists()
     site.mount()
     assert (site / "f").read_bytes() == b"content"
+
+
+def test_a_mount_has_the_options_that_it_is_given(site):
+    refused = elmer("mount", site.store, site.path, "-o", "nosuid,ro", status=ExitStatus.USAGE)
+    assert "'ro' is none of dev, nodev, suid, nosuid, exec, noexec" in refused
+    assert not site.is_mounted()
+    site.mount("-o", "nosuid,nodev")
+    assert options_of(site) >= {"nosuid", "nodev"}
+    (site / "id").write_bytes(Path("/usr/bin/id").read_bytes())
+    (site / "id").chmod(0o4755)
+    who = subprocess.run([site / "id", "-u"], user=65_534, capture_output=True, text=True, check=True)
+    assert who.stdout == "65534\n"
+    elmer("umount", site.path)
+    site.mount("-o", "noexec")
+    assert options_of(site) & {"nosuid", "nodev", "noexec"} == {"noexec"}
+
+
+def options_of(site: Site) -> set[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    (line,) = [line.split() for line in lines if line.split()[4] == str(site.path)]
+    return set(line[5].split(","))
 
 
 def test_the_daemon_is_free_of_who_started_it(site):

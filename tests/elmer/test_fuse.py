@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from elmer.fuse import WAITING_MAX
+from elmer.fuse import WAITING_MAX, mount_options
 from elmer.mounts import mount_of, unmount
 from tests.system.waiting import until
 
@@ -71,6 +71,15 @@ def mount(scratch: Path) -> Iterator[FaultyMount]:
     finally:
         faulty.end()
     assert faulty.process.returncode == 0, faulty.log.read_text()
+
+
+@pytest.mark.parametrize("chosen", [(), ("dev",), ("nosuid",), ("nodev", "nosuid"), ("noexec", "nosuid")])
+def test_who_is_not_root_has_devices_and_set_user_id_only_where_he_asks_and_root_unless_he_asks(chosen):
+    of_root = mount_options("source", chosen, for_all_users=True)
+    for option in ("dev", "suid"):
+        assert (option in of_root) == (f"no{option}" not in chosen)
+        assert (option in mount_options("source", chosen, for_all_users=False)) == (option in chosen)
+    assert set(chosen) <= of_root
 
 
 def errno_of(call, *arguments) -> int:
