@@ -165,10 +165,11 @@ class Shell:
         return data
 
     def list(self, ino: int = 1) -> list[tuple[bytes, Attributes]]:
+        """Return what a directory has inside, without `.` and `..`."""
         fh = self.fs.opendir(ino)
         found = [(name, attributes) for name, attributes, _ in self.fs.readdir(fh, 0)]
         self.fs.releasedir(fh)
-        return found
+        return found[2:]
 
     # -- what is seen ------------------------------------------------------------------------------
 

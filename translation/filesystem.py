@@ -21,6 +21,7 @@ from crdt.merging import Merged
 from crdt.names import Entry
 from crdt.rights import may_write, under
 from crdt.rows import Head, Inode
+from crdt.state import HASH_STEP
 from crdt.versions import is_on_branch
 from crdt.versions import owner as owner_of
 from crdt.visible import is_orphan
@@ -39,6 +40,8 @@ from translation.replica import Replica
 from translation.twins import NOTHING_PARTS
 
 __all__ = ["Attributes", "BlocksMissing", "Caller", "FileSystem"]
+
+DOTS = (b".", b"..")  # what each directory lists first
 
 
 @dataclass(slots=True)
@@ -484,11 +487,22 @@ class FileSystem:
         return self._handle(Handle(Ino(ino), os.O_RDONLY))
 
     def readdir(self, fh: int, offset: int) -> Iterator[tuple[bytes, Attributes, int]]:
-        """Yield names after `offset`, each with the offset after it; only inode and type are filled in."""
+        """Yield names after `offset`, each with the offset after it; only inode and type are filled in.
+
+        Raises FileNotFoundError (ENOENT) where the directory was removed.
+        """
         ino = self.handles[fh].ino
-        for entry, following in self.replica.view.entries(ino, offset):
-            mode = TYPE_BITS[Kind(entry.kind)]
-            yield entry.name, Attributes(entry.ino, mode, 1, 0, 0, 0, 0, 0, 0, 0), following
+        self.names.directory(ino)
+        if offset < len(DOTS):
+            listed = self.replica.view.members(ino)[0]
+            for at, (name, leads_to) in enumerate(zip(DOTS, (listed, self._parent_of(ino)), strict=True), 1):
+                if at > offset:
+                    yield name, _listed(leads_to, Kind.DIRECTORY), at
+        # SUBTLE: the names of hash 0, if ever there are any, come after these two.
+        after = offset if offset >= HASH_STEP else max(0, offset - len(DOTS))
+        for entry, at in self.replica.view.entries(ino, after):
+            following = at if at >= HASH_STEP else at + len(DOTS)
+            yield entry.name, _listed(entry.ino, entry.kind), following
 
     def releasedir(self, fh: int) -> None:
         del self.handles[fh]
@@ -551,3 +565,7 @@ class FileSystem:
         except OSError:
             self.content.draft_all()
             raise
+
+
+def _listed(ino: Ino, kind: int) -> Attributes:
+    return Attributes(ino, TYPE_BITS[Kind(kind)], 1, 0, 0, 0, 0, 0, 0, 0)

@@ -123,7 +123,7 @@ class VirtualDirectory:
         if name == b".":
             return parent
         if name == b"..":
-            return ROOT if parent == ELMER else ELMER
+            return _above(parent)
         if parent == CONFLICTS:
             return self._find_link(name)
         if parent == ORPHANS:
@@ -229,11 +229,12 @@ class VirtualDirectory:
 
     def parts(self, ino: Ino) -> list[Callable[[], list[Named]]]:
         """Return what is in a directory, in parts that each can be listed later: there may be many."""
+        dots = partial(_list_dots, ino)
         if ino == ELMER:
-            return [self._list_elmer]
+            return [dots, self._list_elmer]
         if ino == CONFLICTS:
-            return [partial(_list_link, conflict.path) for conflict in self.reports.conflicts()]
-        return [partial(self._list_orphan, each) for each in self.orphans.all()]
+            return [dots, *(partial(_list_link, conflict.path) for conflict in self.reports.conflicts())]
+        return [dots, *(partial(self._list_orphan, each) for each in self.orphans.all())]
 
     def _list_elmer(self) -> list[Named]:
         found = [Named(name, ino, stat.S_IFDIR) for name, ino in DIRECTORIES.items()]
@@ -246,6 +247,14 @@ class VirtualDirectory:
     def _list_orphan(self, ino: Ino) -> list[Named]:
         entries = self.orphans.entries(ino)
         return [Named(entry.name, entry.ino, TYPE_BITS[Kind(entry.kind)]) for entry in entries]
+
+
+def _above(ino: Ino) -> Ino:
+    return ROOT if ino == ELMER else ELMER
+
+
+def _list_dots(ino: Ino) -> list[Named]:
+    return [Named(b".", ino, stat.S_IFDIR), Named(b"..", _above(ino), stat.S_IFDIR)]
 
 
 def _list_link(path: bytes) -> list[Named]:

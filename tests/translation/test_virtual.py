@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from crdt.facts import ROOT, Ino
+from crdt.orphans import ORPHANS
 from tests.shell import CALLER, Shell, exchange, shells
 from translation.listing import Conflict
 from translation.virtual import ELMER, link_name, path_of
@@ -217,7 +218,7 @@ def test_a_long_list_is_read_in_parts():
     directory = a.stat(".elmer/orphans").ino
     fh = a.fs.opendir(directory)
     whole = list(a.fs.readdir(fh, 0))
-    assert len({name for name, _, _ in whole}) == 8, "of one there are two contents"
+    assert len({name for name, _, _ in whole[2:]}) == 8, "of one there are two contents"
     for at, (_, _, following) in enumerate(whole, 1):
         assert list(a.fs.readdir(fh, following)) == whole[at:]
     a.fs.releasedir(fh)
@@ -228,10 +229,11 @@ def test_a_directory_that_is_read_again_shows_what_came_meanwhile():
     a, b = shells(0, 0)
     orphan(a, b)
     fh = a.fs.opendir(a.stat(".elmer/orphans").ino)
-    ((first, _, following),) = a.fs.readdir(fh, 0)
+    *dots, (first, _, following) = a.fs.readdir(fh, 0)
+    assert [(dot, attributes.ino) for dot, attributes, _ in dots] == [(b".", ORPHANS), (b"..", ELMER)]
     name = orphan(a, b, "g")
     assert list(a.fs.readdir(fh, following)) == []
-    assert {found for found, _, _ in a.fs.readdir(fh, 0)} == {first, name.encode()}
+    assert {found for found, _, _ in a.fs.readdir(fh, 0)} == {b".", b"..", first, name.encode()}
     a.fs.releasedir(fh)
 
 
