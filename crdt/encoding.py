@@ -59,7 +59,7 @@ XATTR_SIZE_MAX = 65_536
 TARGET_MAX = 4095
 SIZE_MAX = (1 << 63) - 1
 INDEX_MAX = (1 << 38) - 1  # of a block: as many as a block map has room for
-INT64_MIN = -(1 << 63)
+TIME_MIN, TIME_MAX = -(1 << 63), (1 << 63) - 1  # nanoseconds since 1970
 DOT_MIN = 1 << COUNTER_BITS
 LIST_MAX = 1 << 20
 HASH_SIZE = 32
@@ -149,7 +149,7 @@ def decode_commit(data: bytes) -> Commit:
     dot, hlc = _dot(row[0]), _integer(row[1], 1, (1 << 64) - 1)
     if not is_possible(hlc):
         raise CodecError("a commit of a time beyond the year 2500: its clock is wrong")
-    wall_ns = _integer(row[2], INT64_MIN, SIZE_MAX)
+    wall_ns = _integer(row[2], TIME_MIN, TIME_MAX)
     facts = tuple(decode_fact(fact) for fact in _sequence(row[3]))
     return Commit(dot, hlc, wall_ns, facts)
 
@@ -265,7 +265,7 @@ def _left(value: object) -> Left:
     row = _sequence(value)
     if len(row) != 3:
         raise CodecError("a directory that was left has three parts")
-    return Left._make((_number(row[0]), _integer(row[1], 0, CEILING), _integer(row[2], INT64_MIN, SIZE_MAX)))
+    return Left._make((_number(row[0]), _integer(row[1], 0, CEILING), _integer(row[2], TIME_MIN, TIME_MAX)))
 
 
 def _lefts(value: object) -> tuple[Left, ...]:
@@ -307,7 +307,7 @@ def _sized(least: int, most: int) -> Check:
 
 _uid = _between(0, (1 << 32) - 1)
 _size = _between(0, SIZE_MAX)
-_time = _between(INT64_MIN, SIZE_MAX)
+_time = _between(TIME_MIN, TIME_MAX)
 _mode = _between(0, 0o7777)
 
 

@@ -194,7 +194,7 @@ class Inode:
     settled: list[tuple[Head, Ref]] = field(default_factory=list)  # what was a head, and who settled it
     splits: list[tuple[Ref, Ino]] = field(default_factory=list)  # branches of ours that others claim
     related: tuple[Ino, ...] = ()  # inodes whose versions name ours as parents or lineage, or the other way
-    xattr_count: int = 0
+    xattr_count: int = 0  # names that were ever set: of what was removed there is a row too
     created: Stamped[Placement] | None = None  # of a directory: where its moves start from
     at: Stamped[Placement] | None = None  # of a directory: what the replay of moves gives
     shown: tuple[Shown, ...] = ()

@@ -254,11 +254,11 @@ class Transaction:
         key = xattr_key(fact.ino, fact.name)
         data = self.state.get(key)
         values: list[Stamped[Xattr]] = [] if data is None else stamped_list(unpack(data))  # type: ignore[arg-type]
-        had = shown_xattr(values) is not None
         values = merged_xattr(values, new)  # type: ignore[arg-type]
         self.state.put(key, pack([stamped_row(value) for value in values]))
         inode = self._edit(fact.ino)
-        inode.xattr_count += (shown_xattr(values) is not None) - had
+        if data is None or not inode.xattr_count:
+            inode.xattr_count += 1
         self.attributes.add(fact.ino)
         return key
 

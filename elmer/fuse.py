@@ -323,7 +323,7 @@ class Operations(llfuse.Operations):
 
     @request
     def listxattr(self, ino: int, ctx: llfuse.RequestContext) -> list[bytes]:
-        return self.filesystem.listxattr(ino)
+        return self.filesystem.listxattr(ino, _caller(ctx))
 
     @change
     def removexattr(self, ino: int, name: bytes, ctx: llfuse.RequestContext) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, cast
 
 from crdt.causality import Context, join
 from crdt.codec import unpack
+from crdt.encoding import TIME_MAX, TIME_MIN
 from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Xattr
 from crdt.heads import own_heads
 from crdt.merging import Merged
@@ -41,8 +42,11 @@ OF_OWNER = 0o7700  # the bits of a mode that give nothing to others
 XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65_536
 XATTR_LIST_MAX = 65_536
+XATTR_KINDS = (b"user.", b"trusted.", b"security.")
+OF_ROOT = b"trusted."  # nobody else may see these, see xattr(7)
 PARTING = {Field.MODE, Field.UID, Field.GID}  # what twins have in common
 ATIMES_MAX = 65_536  # access times are local, and remembered for so many inodes
+DAY_NS = 86_400_000_000_000
 
 
 class Attributes(NamedTuple):
@@ -56,6 +60,14 @@ class Attributes(NamedTuple):
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+
+
+class Access(NamedTuple):
+    """When something was read last, or what a program set instead (`set_ns`: when it did, 0 for never)."""
+
+    atime_ns: int
+    set_ns: int = 0
+    until: tuple[object, ...] = ()  # as long as this is so there is nothing new to read
 
 
 class Target(NamedTuple):
@@ -72,7 +84,7 @@ class AttributeRequests(Twins):
     def __init__(self, replica: Replica, content: Content) -> None:
         super().__init__(replica)
         self.content = content
-        self.atimes: dict[Ino, int] = {}
+        self.accesses: dict[Ino, Access] = {}
 
     def target(self, ino: Ino) -> Target:
         """Raises FileNotFoundError (ENOENT) where there is no such inode."""
@@ -135,6 +147,7 @@ class AttributeRequests(Twins):
             by_hand = inode.last_set(Field.MTIME)
             if by_hand is not None:
                 mtime_ns = by_hand.fact.value
+        access = self._access(ino, inode)
         nlink = self.view.link_count(inode) if target.top is None else int(target.shows)
         bits = self.view.mode(inode, target.head.ref if target.top and target.head else None)
         if is_orphan(self.state, inode):  # its name is in `.elmer`, outside of all that protected it
@@ -147,10 +160,20 @@ class AttributeRequests(Twins):
             inode.gid,
             birth.rdev,
             size,
-            self.atimes.get(ino, mtime_ns),
+            access.atime_ns,
             mtime_ns,
-            max(inode.changed_ns, mtime_ns if self.content.is_changed(ino) else 0),
+            max(self._changed_ns(inode), access.set_ns, mtime_ns if self.content.is_changed(ino) else 0),
         )
+
+    def _access(self, ino: Ino, inode: Inode) -> Access:
+        return self.accesses.get(ino) or Access(inode.births[0].wall_ns)
+
+    def _changed_ns(self, inode: Inode) -> int:
+        """When one of the facts about an inode was made last."""
+        newest = inode.changed_ns
+        for _, row in self._xattr_rows(inode.ino) if inode.xattr_count else ():
+            newest = max(newest, *(value.wall_ns for value in stamped_list(cast(Row, unpack(row)))))
+        return newest
 
     def _size_and_mtime(self, ino: Ino, target: Target, head: Head) -> tuple[int, int]:
         """Of what programs here see: what is gathered, else what the session or the view shows."""
@@ -178,6 +201,7 @@ class AttributeRequests(Twins):
             bits &= row.mode
         lead = rows[0]
         mtime_ns = max(self._directory_mtime(row) for row in rows)
+        access = self._access(lead.ino, lead)
         return Attributes(
             lead.ino if inode.shown else inode.ino,
             stat.S_IFDIR | bits,
@@ -186,9 +210,12 @@ class AttributeRequests(Twins):
             lead.gid,
             0,
             4096,
-            self.atimes.get(lead.ino, mtime_ns),
+            access.atime_ns,
             mtime_ns,
-            max(max(row.changed_ns, self.state.counts(row.ino).changed_ns) for row in rows),
+            max(
+                access.set_ns,
+                *(max(self._changed_ns(row), self.state.counts(row.ino).changed_ns) for row in rows),
+            ),
         )
 
     def _directory_nlink(self, inode: Inode, member_count: int) -> int:
@@ -248,9 +275,7 @@ class AttributeRequests(Twins):
         if size is not None:
             self._truncate(ino, target, size, caller)
         if atime_ns is not None:
-            if len(self.atimes) >= ATIMES_MAX:
-                self.atimes.clear()
-            self.atimes[ino] = atime_ns
+            self._note_access(ino, Access(_storable(atime_ns), self.replica.wall_ns()))
         fields: dict[Field, int] = {}
         if mode is not None:
             fields[Field.MODE] = mode & 0o7777
@@ -259,10 +284,28 @@ class AttributeRequests(Twins):
         if gid is not None:
             fields[Field.GID] = gid
         if mtime_ns is not None:
-            fields[Field.MTIME] = mtime_ns
+            fields[Field.MTIME] = _storable(mtime_ns)
         if fields:
             self.content.flush(ino)
+            if Field.MTIME in fields:
+                self.content.date(ino, fields[Field.MTIME])
             self.set_registers(ino, fields)
+
+    def read(self, ino: Ino) -> None:
+        """Note that somebody reads this: by the rules of `relatime`, see mount(8)."""
+        known, now_ns = self.accesses.get(ino), self.replica.wall_ns()
+        until = (self.replica.latest_hlc, self.content.attributes(ino))
+        if known is not None and known.until == until and now_ns - known.atime_ns < DAY_NS:
+            return
+        shown, atime_ns = self.getattr(ino), now_ns
+        if shown.atime_ns > max(shown.mtime_ns, shown.ctime_ns, now_ns - DAY_NS):
+            atime_ns = shown.atime_ns
+        self._note_access(Ino(shown.ino), Access(atime_ns, 0 if known is None else known.set_ns, until))
+
+    def _note_access(self, ino: Ino, access: Access) -> None:
+        if len(self.accesses) >= ATIMES_MAX:
+            self.accesses.clear()
+        self.accesses[ino] = access
 
     def _truncate(self, ino: Ino, target: Target, size: int, caller: Caller) -> None:
         if target.inode.is_directory:
@@ -341,6 +384,10 @@ class AttributeRequests(Twins):
 
     # -- extended attributes -----------------------------------------------------------------------
 
+    def _xattr_rows(self, ino: Ino) -> Iterable[tuple[bytes, bytes]]:
+        prefix = xattr_key(ino, b"")
+        return self.state.scan(prefix, prefix_end(prefix))
+
     def _xattr_values(self, ino: Ino, name: bytes) -> list[Stamped[Xattr]]:
         data = self.state.get(xattr_key(ino, name))
         return [] if data is None else stamped_list(cast(Row, unpack(data)))
@@ -352,7 +399,7 @@ class AttributeRequests(Twins):
             value = self._shown_xattr(target, name)
             if value is not None:
                 return value
-        raise posix_error(errno.ENODATA, name)
+        raise posix_error(errno.ENODATA if name.startswith(XATTR_KINDS) else errno.EOPNOTSUPP, name)
 
     def _shown_xattr(self, target: Target, name: bytes) -> bytes | None:
         inode, values = target.inode, self._xattr_values(target.inode.ino, name)
@@ -363,7 +410,7 @@ class AttributeRequests(Twins):
         return value
 
     def setxattr(self, ino: Ino, name: bytes, value: bytes, flags: int = 0) -> None:
-        """Raises OSError (EEXIST, ENODATA by the flags; ERANGE, E2BIG; EOPNOTSUPP), see setxattr(2).
+        """Raises OSError (EEXIST, ENODATA by the flags; ERANGE, E2BIG, EINVAL; EOPNOTSUPP), see setxattr(2).
 
         POSIX ACLs cannot be enforced under this FUSE protocol: refused, rather than accepted and not kept.
         """
@@ -371,8 +418,10 @@ class AttributeRequests(Twins):
             raise posix_error(errno.ERANGE, name)
         if len(value) > XATTR_SIZE_MAX:
             raise posix_error(errno.E2BIG, name)
-        if name.startswith(b"system."):
+        if not name.startswith(XATTR_KINDS):
             raise posix_error(errno.EOPNOTSUPP, name)
+        if name in XATTR_KINDS:
+            raise posix_error(errno.EINVAL, name)
         there = self._has_xattr(ino, name)
         if flags & os.XATTR_CREATE and there:
             raise posix_error(errno.EEXIST, name)
@@ -413,14 +462,23 @@ class AttributeRequests(Twins):
         seen = None if target.top is None else [self.seen_of(self.entry_of(target))]
         return join((owners_seen(target.inode), self.contents_seen(target.inode, seen)))
 
-    def listxattr(self, ino: Ino) -> list[bytes]:
+    def listxattr(self, ino: Ino, caller: Caller = SUPERUSER) -> list[bytes]:
         """Raises OSError (E2BIG) where the names together exceed what the system call can return."""
         target = self.target(ino)
         if not target.inode.xattr_count:
             return []
-        prefix = b"X" + target.inode.ino.to_bytes(8, "big")
-        keys = [key for key, _ in self.state.scan(prefix, prefix_end(prefix))]
+        keys = [key for key, _ in self._xattr_rows(target.inode.ino)]
         names = [key[9:] for key in keys if self._shown_xattr(target, key[9:]) is not None]
+        if caller.uid != SUPERUSER.uid:
+            names = [name for name in names if not name.startswith(OF_ROOT)]
         if sum(len(name) + 1 for name in names) > XATTR_LIST_MAX:
             raise posix_error(errno.E2BIG)
         return names
+
+
+def _storable(time_ns: int) -> int:
+    """Return the time that is nearest to this one among those that are kept: from 1677 to 2262.
+
+    So do all file systems of Linux with times that are beyond theirs.
+    """
+    return min(max(time_ns, TIME_MIN), TIME_MAX)

@@ -151,6 +151,12 @@ class Content:
         session = self._session(ino)
         self._change(session, lambda: session.truncate(self.base, size, self.base.now_ns()))
 
+    def date(self, ino: Ino, mtime_ns: int) -> None:
+        """What was written to a file without a name, which becomes no version, has this time."""
+        session = self.sessions.get(ino)
+        if session is not None and session.detached:
+            session.mtime_ns = mtime_ns
+
     def sign(self, ino: Ino, writer: Caller) -> None:
         """Note who has just written to this file."""
         session = self.sessions.get(ino)

@@ -300,6 +300,7 @@ class FileSystem:
         inode = self.attributes.target(Ino(ino)).inode
         if inode.birth.kind != Kind.SYMLINK:
             raise posix_error(errno.EINVAL)
+        self.attributes.read(Ino(ino))
         return inode.birth.target
 
     # -- names -------------------------------------------------------------------------------------
@@ -422,7 +423,11 @@ class FileSystem:
         return fh
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
-        return self.content.read(self.handles[fh].ino, offset, size)
+        handle = self.handles[fh]
+        data = self.content.read(handle.ino, offset, size)
+        if not handle.flags & os.O_NOATIME:
+            self.attributes.read(handle.ino)
+        return data
 
     def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self.handles[fh]
@@ -493,6 +498,8 @@ class FileSystem:
         """
         ino = self.handles[fh].ino
         self.names.directory(ino)
+        if offset == 0:
+            self.attributes.read(ino)
         if offset < len(DOTS):
             listed = self.replica.view.members(ino)[0]
             for at, (name, leads_to) in enumerate(zip(DOTS, (listed, self._parent_of(ino)), strict=True), 1):
@@ -520,8 +527,8 @@ class FileSystem:
             return
         self.attributes.setxattr(Ino(ino), name, value, flags)
 
-    def listxattr(self, ino: int) -> list[bytes]:
-        names = self.attributes.listxattr(Ino(ino))
+    def listxattr(self, ino: int, caller: Caller = SUPERUSER) -> list[bytes]:
+        names = self.attributes.listxattr(Ino(ino), caller)
         return [*names, merge_policy.XATTR] if self.policies.is_listed(Ino(ino)) else names
 
     def removexattr(self, ino: int, name: bytes) -> None:

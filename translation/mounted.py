@@ -217,8 +217,10 @@ class Mounted(FileSystem):
         _check_not_hidden(name)
         super().setxattr(ino, name, value, flags)
 
-    def listxattr(self, ino: int) -> list[bytes]:
-        return [] if is_virtual(ino) else [name for name in super().listxattr(ino) if not is_hidden(name)]
+    def listxattr(self, ino: int, caller: Caller = SUPERUSER) -> list[bytes]:
+        if is_virtual(ino):
+            return []
+        return [name for name in super().listxattr(ino, caller) if not is_hidden(name)]
 
     def removexattr(self, ino: int, name: bytes) -> None:
         _check_real(ino)
