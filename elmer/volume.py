@@ -106,7 +106,7 @@ def opened(directory: StoreDirectory) -> Iterator[Replica]:
     """As `opened_store`, the replica."""
     with opened_store(directory) as store:
         with _told():
-            replica = Replica(store, clock.now_ns, time.time_ns)
+            replica = Replica(store, clock.now_ns)
         yield replica
 
 

@@ -90,13 +90,9 @@ class UnknownPeer(Exception):
 
 
 class Replica:
-    def __init__(
-        self, store: Store, wall_ns: Callable[[], int], stamp_ns: Callable[[], int] | None = None
-    ) -> None:
-        """`wall_ns` is the clock that files are dated by, `stamp_ns` a finer one for stamps, if any."""
+    def __init__(self, store: Store, wall_ns: Callable[[], int]) -> None:
         self.store = store
         self.wall_ns = wall_ns
-        self.stamp_ns = stamp_ns or wall_ns
         self.state = State(store)
         self.state.waits = self._lacks_blocks()
         self.in_step = InStep(self.state, self._abandon)
@@ -227,8 +223,9 @@ class Replica:
         Raises OSError (EROFS) where there may be none (translation.in_step).
         """
         self.in_step.check()
+        wall_ns = self.wall_ns()
         dot = make_dot(self.replica, self.seen().of(self.replica) + 1)
-        return Moment(dot, next_time(self.latest_hlc, self.stamp_ns()), self.wall_ns())
+        return Moment(dot, next_time(self.latest_hlc, wall_ns), wall_ns)
 
     def commit(
         self,
