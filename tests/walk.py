@@ -14,7 +14,8 @@ from translation.filesystem import Attributes, FileSystem
 
 
 class Found(NamedTuple):
-    """`content` of a symlink is its target, of what is not here None."""
+    """`content` of a symlink is its target, of what is not here None.  Access times are no part of what is
+    found: looking moves them, and each replica has its own."""
 
     attributes: Attributes
     content: bytes | None
@@ -66,9 +67,13 @@ def listing(fs: FileSystem, directory: Ino) -> dict[bytes, Attributes]:
 
 def look(fs: FileSystem, parent: Ino, name: bytes, *, reads: bool) -> Found:
     attributes = fs.lookup(parent, name)
-    found = Found(attributes, content(fs, attributes) if reads else None)
+    found = Found(without_atime(attributes), content(fs, attributes) if reads else None)
     fs.forget(attributes.ino, 1)
     return found
+
+
+def without_atime(attributes: Attributes) -> Attributes:
+    return attributes._replace(atime_ns=0)
 
 
 def orphans(fs: FileSystem) -> dict[bytes, Found]:
@@ -78,7 +83,7 @@ def orphans(fs: FileSystem) -> dict[bytes, Found]:
         attributes = fs.getattr(entry.ino)
         assert entry.name not in found, entry
         assert attributes.nlink == 1, entry
-        found[entry.name] = Found(attributes, content(fs, attributes))
+        found[entry.name] = Found(without_atime(attributes), content(fs, attributes))
     return found
 
 
