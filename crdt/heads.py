@@ -247,7 +247,8 @@ class Heads:
         self.state.set_version(ref, StoredVersion(*first, fact, tuple(later)))
         inode = self.state.edit(owner(self.state, ref))
         inode.heads = [
-            head._replace(dot=first[0], hlc=first[1]) if head.ref == ref else head for head in inode.heads
+            head._replace(dot=first[0], hlc=first[1], wall_ns=first[2]) if head.ref == ref else head
+            for head in inode.heads
         ]
         self.touched.add(inode.ino)
 

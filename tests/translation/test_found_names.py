@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from tests.shell import CALLER, Shell, World, conflict, exchange, shells
+from tests.shell import CALLER, Shell, World, conflict, entry_of, exchange, shells
 
 # -- who has the name ----------------------------------------------------------------------------------
 
@@ -268,3 +268,19 @@ def test_a_directory_has_one_time_where_two_changed_it_in_one_millisecond():
     exchange(a, b)
     assert a.stat("d").mtime_ns == b.stat("d").mtime_ns == b.world.now_ns
     assert a.stat("d").ctime_ns == b.stat("d").ctime_ns == b.world.now_ns
+
+
+def test_a_file_has_one_time_of_change_where_two_made_one_choice():
+    """A and B remove one conflict entry, each at its time: the version that says so is one, and as
+    old as the older.
+
+    B, which heard of A's later, took over its stamp, and not its time.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    entry = entry_of(exchange(a, b), "f", "A")
+    a.remove(entry)
+    b.remove(entry)
+    assert exchange(a, b) == {"f": "from B"}
+    assert a.stat("f").ctime_ns == b.stat("f").ctime_ns
