@@ -409,10 +409,12 @@ class FileSystem:
         return self._handle(Handle(Ino(ino), flags, caller, unnamed))
 
     def _reached(self, ino: Ino) -> bool:
-        """A program comes to a file by a name, or as to an orphan.  Is it one?  Then who had it open when its
-        last name went here may still have it, and what both write is a fact."""
-        unnamed = is_orphan(self.replica.state, self.attributes.target(ino).inode)
-        if unnamed:
+        """A program comes to a file by a name, or as to an orphan.  Is it one?  Who had it open when its last
+        name went here may still have it, if it is one, or if what was written since brought a name back: what
+        both write is a fact."""
+        target = self.attributes.target(ino)
+        unnamed = is_orphan(self.replica.state, target.inode)
+        if unnamed or (target.shows and target.inode.shown):
             self.content.attach(ino)
         return unnamed
 

@@ -219,6 +219,33 @@ def test_what_a_full_disk_kept_from_the_facts_does_not_bring_a_removed_file_back
     assert exchange(a, b) == {}
 
 
+def test_who_opens_a_file_that_a_write_brought_back_writes_to_it():
+    """A's open file shows a branch that is an entry, too.  The entry is made a file, opened and removed; what
+    is written through the first file brings it back.
+
+    What was then written to it by its name was thrown away with the last close: it was removed while open.
+    """
+    a, b = shells(0, 0)
+    a.create("f")
+    exchange(a, b)
+    fh = a.open_file("f")
+    patch(a, fh, 0, b"from A")
+    a.fs.fsync(fh)
+    b.write("f", "from B")
+    a.hear(b)
+    (entry,) = a.shows.keys() - {"f"}
+    left_open = a.open_file(entry)
+    a.chmod(entry, 0o600)
+    a.remove(entry)
+    patch(a, fh, 0, b"more A")
+    a.fs.flush(fh)
+    assert entry in a.shows
+    a.append(entry, ", by its name")
+    a.close(left_open)
+    a.close(fh)
+    assert sorted(exchange(a, b).values()) == ["from A, by its name", "from B", "more A"]
+
+
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
 def test_an_open_entry_that_a_peer_removes_is_read_on(flags):
     """The number of an entry stands for a branch, which the removal settled: no stat or read of it any more.
