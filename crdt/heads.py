@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import NamedTuple, cast
+from typing import cast
 
+from crdt.absorption import shown_heads, together
 from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
 from crdt.codec import pack, unpack
 from crdt.facts import Ino, Ref, Version
@@ -19,6 +20,7 @@ from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
 from crdt.state import State, prefix_end
 from crdt.versions import branch, is_on_branch, kin, owner, step_of
 from crdt.visible import is_orphan
+from crdt.waiting import Place, is_here, waiting, waiting_key, wanted_key
 
 
 def history_key(ref: Ref) -> bytes:
@@ -30,23 +32,7 @@ def hiding_key(ino: Ino) -> bytes:
     return b"L" + ino.to_bytes(8, "big")
 
 
-def wanted_key(block_hash: bytes, ino: Ino) -> bytes:
-    return b"W" + block_hash + ino.to_bytes(8, "big")
-
-
-def waiting_key(ino: Ino, block_hash: bytes) -> bytes:
-    return b"P" + ino.to_bytes(8, "big") + block_hash
-
-
 KIN_MAX = 256
-
-
-class Place(NamedTuple):
-    """Where a block stands in a block map."""
-
-    map_ino: Ino
-    map: int
-    block: int  # its index
 
 
 Held = Callable[[], frozenset[Ref]]  # heads that open files here go on from
@@ -55,20 +41,6 @@ Held = Callable[[], frozenset[Ref]]  # heads that open files here go on from
 def own_heads(inode: Inode) -> list[Head]:
     """The versions of a file that none of it extends, settled or not."""
     return [*inode.heads, *(head for head, _ in inode.settled)]
-
-
-def maps_waited_for(state: State, ino: Ino) -> set[tuple[int, int]]:
-    """Return the block maps of a file, by inode and number, that name blocks which are not here."""
-    return {(place.map_ino, place.map) for _, places in waiting(state, ino) for place in places}
-
-
-def waiting(state: State, ino: Ino) -> list[tuple[bytes, list[Place]]]:
-    """Return the blocks that a file waits for, and where in its maps they stand."""
-    if not state.waits:
-        return []
-    prefix = b"P" + ino.to_bytes(8, "big")
-    rows = state.scan(prefix, prefix_end(prefix))
-    return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
 
 
 class Heads:
@@ -204,6 +176,7 @@ class Heads:
         self.state.set_version(ref, StoredVersion(new.dot, new.hlc, new.wall_ns, version))
         inode = self.state.edit(owner(self.state, ref))
         self.touched.add(inode.ino)
+        beside = together(self.state, inode) if here else []
         extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
         head = Head(
             ref,
@@ -226,6 +199,8 @@ class Heads:
         inode.heads.append(head)
         for parent in version.parents[1:]:
             self._settle(inode, parent, ref, new.hlc)
+        if any(other.here.ref == version.parents[0] for other in beside):
+            self._stand_in(inode, head)
         if version.lineage is not None:
             self.continues(inode, version.lineage)
 
@@ -236,6 +211,16 @@ class Heads:
             if head.before is not None and head.before.ref == parent:
                 inode.heads[at] = head._replace(before=new.here)
                 self._drop_map(inode, head.before, new)
+
+    def _stand_in(self, inode: Inode, new: Head) -> None:
+        """The file showed one of the heads that show together, since the others are not here; by this version
+        of it each is for itself.  Where another one leads, it shows this one until its content comes: so a
+        program here goes on from what it wrote."""
+        if together(self.state, inode):
+            return
+        lead = shown_heads(self.state, inode)[0]
+        if lead.ref != new.ref and not is_here(self.state, inode, lead):
+            inode.heads[inode.heads.index(lead)] = lead._replace(before=new)
 
     def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version]) -> None:
         """The same choice was made on another replica: one version, as old as the older of the two."""

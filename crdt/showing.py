@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crdt.absorption import shown_heads, together
-from crdt.heads import maps_waited_for
 from crdt.merging import Merged, merged
 from crdt.rows import Head, Inode
 from crdt.state import State
+from crdt.waiting import is_here
 
 
 def showing(state: State, inode: Inode, shown: Sequence[Head] = ()) -> Head | Merged:
@@ -34,13 +34,7 @@ def showing(state: State, inode: Inode, shown: Sequence[Head] = ()) -> Head | Me
 def _readable(state: State, inode: Inode, heads: Sequence[Head]) -> list[Head]:
     """The heads without those that wait for blocks, or whose content is on its way with what superseded it,
     and that have nothing to show meanwhile; one of these where all are so."""
-    waiting = maps_waited_for(state, inode.ino)
-
-    def is_readable(head: Head) -> bool:
-        stored = state.version(head.ref)
-        return (head.map_ino, head.map) not in waiting and not (stored is not None and stored.fact.bare)
-
-    return [head for head in heads if head.before or is_readable(head)] or [heads[0]]
+    return [head for head in heads if is_here(state, inode, head)] or [heads[0]]
 
 
 def key_of_content(state: State, inode: Inode, shown: Sequence[Head] = ()) -> tuple[object, ...]:

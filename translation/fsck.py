@@ -19,7 +19,6 @@ from crdt.causality import Dot
 from crdt.codec import CodecError, CorruptStore, unpack
 from crdt.contest import mark_of
 from crdt.facts import ROOT, Ino, LinkId, Placement
-from crdt.heads import waiting_key, wanted_key
 from crdt.moves import Logged, decode_logged
 from crdt.names import View, branches, names_row_key
 from crdt.records import record_key, records_of
@@ -28,6 +27,7 @@ from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
 from crdt.store import Store
 from crdt.versions import first_version
 from crdt.visible import is_orphan, orphan_key, orphans, visible
+from crdt.waiting import waiting_key, wanted_key
 from translation.replica import CLOCK_KEY, Replica
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from tests.simulator.cluster import Site
 from tests.simulator.handles import CALLERS, Handles
 from tests.simulator.laws import Broken, require
 from tests.simulator.ledger import TOKEN_SIZE, Ledger, Note, tokens
-from tests.walk import Found, content, listing, orphans, policy, walk
+from tests.walk import Found, content, listing, orphans, walk
 from translation.filesystem import Attributes, Caller, FileSystem
 
 MARK = b".conflict-"
@@ -176,9 +176,7 @@ class Programs:
         self.note_written(tokens(new) - kept)
         now = self.stat_or_none(parent, name)
         # Another descriptor may have brought an older branch along: then the two compete.
-        # And of heads that show together one may not be here yet, and lead where this was no append.
-        competes = is_open or (policy(self.fs, known) == b"append" and known.ino in self.unsettled())
-        if now is not None and now.ino == known.ino and not competes:
+        if now is not None and now.ino == known.ino and not is_open:
             require(content(self.fs, now) == new, "POSIX", f"{path} does not show what was written")
 
     def open_to_write(self, known: Attributes, how: str, caller: Caller) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crdt.facts import Ino
 from tests.shell import entry_of, exchange, shells
+from translation import merge_policy
 
 
 def test_what_a_save_left_to_another_name_of_the_file_is_not_lost_with_that_name():
@@ -128,3 +129,25 @@ def test_nobody_waits_for_the_blocks_of_what_was_settled():
     b.hear(c, blocks=False)
     assert not b.replica.wanted(1)
     assert exchange(*peers) == {"f": "C"}
+
+
+def test_what_replaces_a_log_goes_where_the_log_was_shown_though_a_newer_end_of_it_is_on_its_way():
+    """A and B append to a log; B has heard of A's records, but does not have them, and writes the log anew.
+
+    That begins with a truncation, which is no append: so each content is for itself, and A's leads.  B's
+    program was not shown that, and what it wrote next went into it.
+    """
+    a, b = peers = shells(1000, 0)
+    a.write("log", "0")
+    a.fs.setxattr(a.stat("log").ino, merge_policy.XATTR, b"append")
+    exchange(*peers)
+    b.append("log", "B")
+    a.append("log", "A" * 40_000)
+    b.hear(a, blocks=False)
+    assert b.shows == {"log": "0B"}
+    b.write_at("log", "anew")
+    assert b.read("log") == b"anew"
+    b.append("log", ", and more")
+    assert b.read("log") == b"anew, and more"
+    shown = exchange(*peers)
+    assert shown == {"log": "0" + "A" * 40_000, entry_of(shown, "log", "B"): "anew, and more"}
