@@ -388,11 +388,11 @@ class View:
             entry.name = name
             taken.add(name)
 
-    def free_conflict_name(self, entry: Entry) -> bytes:
-        """Return a name that nothing has, for what is to leave the bare one."""
-        replica, attempt = self.name_of(replica_of(entry.tag)).encode(), 1
+    def free_conflict_name(self, entry: Entry, tag: Dot) -> bytes:
+        """Return a name that nothing has, for what `tag` made and is to leave the name of this entry."""
+        replica, attempt = self.name_of(replica_of(tag)).encode(), 1
         while True:
-            name = conflict_name(entry.raw, replica, counter_of(entry.tag), attempt)
+            name = conflict_name(entry.raw, replica, counter_of(tag), attempt)
             if self.lookup(entry.parent, name) is None:
                 return name
             attempt += 1

@@ -19,7 +19,7 @@ now.  Where there is neither it costs one look at each.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ class Locality:
         self.intents = copy(self.intents)
         self.intents.state, self.intents.view = before.state, before
         for directory, raw in sorted(names, key=lambda key: (-depth(before.state, key[0]), key)):
-            for entry in before.group(before.members(directory), raw):
+            for entry in _stood(before, after, directory, raw):
                 if entry.key not in self.meant:
                     hold = self._hold_directory if entry.is_directory else self._hold_file
                     found = hold(after, entry)
@@ -217,15 +217,19 @@ class Locality:
             return self.intents.place_again(inode, LinkId(entry.ino), entry.raw)
         now = after.lookup(entry.parent, entry.name)
         if now is None or now.ino != entry.ino:
-            return self._pin_members(after, entry, entry.name) or self._put_aside(after, now)
+            return self._pin_members(after, entry.members, entry.name) or self._put_aside(after, now)
         bits = mode_of(self.intents.state, entry.members)
-        if mode_of(after.state, now.members) != bits:
-            return [self.intents.set(self.intents.inode(entry.ino), Field.MODE, bits)]
-        return []
+        if mode_of(after.state, now.members) == bits:
+            return []
+        came = [member for member in now.members if not row_of(self.intents.state, member).shown]
+        if mode_of(after.state, now.members) & bits != bits and came:  # it would take rights away
+            name = after.free_conflict_name(now, placed_by(after.state, came[0]))
+            return self._pin_members(after, came, name)
+        return [self.intents.set(self.intents.inode(entry.ino), Field.MODE, bits)]
 
-    def _pin_members(self, after: View, entry: Entry, name: bytes) -> list[Fact]:
+    def _pin_members(self, after: View, members: Collection[Ino], name: bytes) -> list[Fact]:
         found: list[Fact] = []
-        for member in entry.members:
+        for member in members:
             found += self._pin(row_of(after.state, member), LinkId(member), name)
         return found
 
@@ -236,9 +240,9 @@ class Locality:
         name from what stands there."""
         if now is None or self._stood_at(now):
             return []
-        name = after.free_conflict_name(now)
+        name = after.free_conflict_name(now, now.tag)
         if now.is_directory:
-            return self._pin_members(after, now, name)
+            return self._pin_members(after, now.members, name)
         assert now.link is not None, now
         return self._pin(row_of(after.state, now.ino), now.link, name)
 
@@ -253,6 +257,18 @@ class Locality:
         if placement is None or known.raw_name(placement) == name:
             return []
         return [Pin(inode.ino, link, Dot(0) if placement.fact.split else placement.dot, name)]
+
+
+def _stood(before: View, after: View, directory: Ino, raw: bytes) -> Iterator[Entry]:
+    """What stood at a name, also in a directory that makes one union with this only now."""
+    for union in sorted({before.members(member) for member in (directory, *after.members(directory))}):
+        yield from before.group(union, raw)
+
+
+def placed_by(state: State, directory: Ino) -> Dot:
+    at = row_of(state, directory).at
+    assert at is not None, directory
+    return at.dot
 
 
 def _shows(state: State, twin: Twin) -> bool:

@@ -6,6 +6,7 @@ That is law L2, with one exception: see `Unsettled`.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from typing import TypeGuard
 
 from tests.simulator import editors, trees
@@ -63,8 +64,8 @@ class Unsettled:
     and which of its branches an open file shows changes when what was written becomes a version.
 
     Who acts on one competes with what does not show: then nothing is said of the names around it.  So it is
-    where a file comes back that a merge had removed, since it was written to here (row 28).  Else, more may
-    show of it than before.
+    where a file comes back that a merge had removed, since it was written to here (row 28), and its
+    directories with it.  Else, more may show of it than before.
     """
 
     def __init__(self, programs: Programs, step: Step, before: Faces) -> None:
@@ -82,8 +83,9 @@ class Unsettled:
         if not self.files:
             return want, shown
         files = self.programs.with_branches(self.files)
-        back = {stem(p) for p, f in shown.items() if f.ino in self.files - self.shown}
-        around = tuple(self.around | back)
+        back = {p for p, f in shown.items() if f.ino in self.files - self.shown}
+        around = tuple(self.around | set(map(stem, back)))
+        files |= {shown[path].ino for path in above(back) if path not in want}
         shown = {p: f for p, f in shown.items() if p in want or f.ino not in files}
         want = {p: f._replace(content=ANYTHING) if f.ino in files else f for p, f in want.items()}
         if around:
@@ -98,6 +100,11 @@ def stem(path: bytes) -> bytes:
     """What the names of a file and of the entries beside it begin with."""
     above, slash, name = path.rpartition(b"/")
     return above + slash + (name.partition(MARK)[0].rpartition(b".")[0] or name.partition(MARK)[0])
+
+
+def above(paths: Iterable[bytes]) -> set[bytes]:
+    """The directories that lead to these."""
+    return {path[:at] for path in paths for at, byte in enumerate(path) if byte == ord("/") and at}
 
 
 def _do(programs: Programs, step: Step, data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+
 from tests.shell import entry_of, exchange, shells
 
 # -- files -----------------------------------------------------------------------------------------------
@@ -221,3 +223,49 @@ def test_a_removed_directory_that_leads_a_union_keeps_its_number_when_it_is_empt
         c.remove(path)
         assert c.stat("d").ino == number
     assert exchange(*peers) == {"d": "dir"}
+
+
+def test_a_directory_that_an_open_file_brings_back_takes_no_rights_from_the_one_that_stands_there():
+    """B removes `d`, in which A has a file open, and A makes another `d`.  What is written to the file brings
+    back the first one, which would be one with the second, and take rights away; to hold the mode had no
+    end, and the program that wrote got an error."""
+    a, b = peers = shells(0, 0)
+    a.mkdir("d")
+    a.chmod("d", 0o700)
+    a.write("d/f", "old")
+    exchange(*peers)
+    fh = a.open_file("d/f")
+    b.remove("d/f")
+    b.rmdir("d")
+    a.hear(b)
+    a.mkdir("d")
+    stood = a.stat("d")
+    a.world.tick()
+    a.fs.write(fh, 0, b"new")
+    a.close(fh)
+    shown = exchange(*peers)
+    (aside,) = (path for path, what in shown.items() if what == "dir" and path != "d")
+    assert shown == {"d": "dir", aside: "dir", f"{aside}/f": "new"}
+    assert (a.stat("d").ino, stat.S_IMODE(a.stat("d").mode)) == (stood.ino, 0o755)
+    assert stat.S_IMODE(a.stat(aside).mode) == 0o700
+
+
+def test_a_file_that_comes_back_in_a_directory_of_a_union_takes_no_name_there():
+    """C removes `d`, in which A has `f` open, and B's `d` with an older `f` takes its place.  What is written
+    to the file brings back A's `d`, one with B's: what stood there was looked for in A's directory alone."""
+    a, b, c = peers = shells(0, 0, 0)
+    b.mkdir("d")
+    b.write("d/f", "B")
+    a.mkdir("d")
+    a.write("d/f", "A")
+    c.hear(a)
+    fh = a.open_file("d/f")
+    c.remove("d/f")
+    c.rmdir("d")
+    a.hear(c, b)
+    assert a.shows == {"d": "dir", "d/f": "B"}
+    a.world.tick()
+    a.fs.write(fh, 1, b", more")
+    a.close(fh)
+    shown = exchange(*peers)
+    assert shown == {"d": "dir", "d/f": "B", entry_of(shown, "d/f", "A"): "A, more"}
