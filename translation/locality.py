@@ -19,7 +19,7 @@ now.  Where there is neither it costs one look at each.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -75,16 +75,30 @@ class Locality:
         before, after = transaction.view_before(), transaction.view_after()
         self.intents = copy(self.intents)
         self.intents.state, self.intents.view = before.state, before
-        for directory, raw in sorted(names, key=lambda key: (-depth(before.state, key[0]), key)):
-            for entry in _stood(before, after, directory, raw):
-                if entry.key not in self.meant:
-                    hold = self._hold_directory if entry.is_directory else self._hold_file
-                    found = hold(after, entry)
-                    if found:
-                        return found
+        stood = self._stood(after, names)
+        for entry in stood:
+            hold = self._hold_directory if entry.is_directory else self._hold_file
+            found = hold(after, entry)
+            if found:
+                return found
+        for entry in stood:
+            found = self._put_aside(after, entry)
+            if found:
+                return found
         for orphan, hidden in orphaned[:1]:
             return self.live.split(orphan, hidden)
         return []
+
+    def _stood(self, after: View, names: Collection[NameKey]) -> list[Entry]:
+        """What stood at these names and is not meant, the deepest first; also in a directory that makes one
+        union with that of the name only now."""
+        before = self.intents.view
+        found: list[Entry] = []
+        for directory, raw in sorted(names, key=lambda key: (-depth(before.state, key[0]), key)):
+            beside = (directory, *after.members(directory))
+            for members in sorted({before.members(each) for each in beside}):
+                found += [entry for entry in before.group(members, raw) if entry.key not in self.meant]
+        return found
 
     def _left(self, transaction: Transaction) -> set[NameKey]:
         """Where files and directories showed that the commit touched without meaning them, and that show
@@ -130,7 +144,7 @@ class Locality:
         found = self._pin(inode, link, entry.name)
         for twin in entry.twins:
             found += self._pin(row_of(after.state, twin.ino), twin.link, entry.name)
-        return found or self._put_aside(after, now)
+        return found
 
     def _hold_content(self, after: View, entry: Entry, now: Entry) -> list[Fact]:
         if entry.owner in self.written or not self.intents.inode(entry.owner).is_regular:
@@ -217,7 +231,7 @@ class Locality:
             return self.intents.place_again(inode, LinkId(entry.ino), entry.raw)
         now = after.lookup(entry.parent, entry.name)
         if now is None or now.ino != entry.ino:
-            return self._pin_members(after, entry.members, entry.name) or self._put_aside(after, now)
+            return self._pin_members(after, entry.members, entry.name)
         bits = mode_of(self.intents.state, entry.members)
         if mode_of(after.state, now.members) == bits:
             return []
@@ -235,10 +249,11 @@ class Locality:
 
     # -- names -------------------------------------------------------------------------------------
 
-    def _put_aside(self, after: View, now: Entry | None) -> list[Fact]:
+    def _put_aside(self, after: View, entry: Entry) -> list[Fact]:
         """What took a name, and did not stand there: an edit beats its removal, say.  It shows, and takes no
         name from what stands there."""
-        if now is None or self._stood_at(now):
+        now = after.lookup(entry.parent, entry.name)
+        if now is None or now.ino == entry.ino or self._stood_at(now):
             return []
         name = after.free_conflict_name(now, now.tag)
         if now.is_directory:
@@ -257,12 +272,6 @@ class Locality:
         if placement is None or known.raw_name(placement) == name:
             return []
         return [Pin(inode.ino, link, Dot(0) if placement.fact.split else placement.dot, name)]
-
-
-def _stood(before: View, after: View, directory: Ino, raw: bytes) -> Iterator[Entry]:
-    """What stood at a name, also in a directory that makes one union with this only now."""
-    for union in sorted({before.members(member) for member in (directory, *after.members(directory))}):
-        yield from before.group(union, raw)
 
 
 def placed_by(state: State, directory: Ino) -> Dot:

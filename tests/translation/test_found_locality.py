@@ -120,6 +120,26 @@ def test_a_merge_policy_is_set_while_the_blocks_of_a_head_are_not_here():
     assert a.shows.keys() == {"f"}
 
 
+def test_a_write_to_a_conflict_entry_lets_no_twin_of_the_file_beside_it_out():
+    """A wrote 1, then 2, and B 2, then 1: so neither hides the other.  C's file of the same name holds 2.
+
+    With A's next write the branch of B has nothing to add to A's, and would hide; before that was held, what
+    came out was: C's file, as if it had come back.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    b.hear(a)
+    for shell, texts in ((a, "12"), (b, "21"), (c, "2")):
+        for text in texts:
+            shell.write("f", text)
+    before = exchange(*peers)
+    entry = entry_of(before, "f", "A")
+    assert before == {"f": "1", entry: "2"}
+    a.append(entry, ", more")
+    assert a.shows == {"f": "1", entry: "2, more"}
+    assert exchange(*peers) == a.shows
+
+
 # -- what an open file brings back -----------------------------------------------------------------------
 
 
