@@ -15,7 +15,7 @@ from elmer.address import parse_address, peer_url
 from elmer.ask import ask
 from elmer.background import PipeReport, Report, detach
 from elmer.cli import json_option, say
-from elmer.directory import StoreDirectory, find_holder
+from elmer.directory import StoreDirectory, failure_of_last, find_holder
 from elmer.exits import CommandError, ExitStatus
 from elmer.log import LEVELS
 from elmer.target import resolve, resolve_store
@@ -177,6 +177,8 @@ def umount(target: str, timeout_s: float, *, as_json: bool) -> None:
                 ExitStatus.NOT_SO,
             )
         time.sleep(POLL_S)
+    if failure := failure_of_last(found.directory):
+        raise CommandError(f"{said['mountpoint']} is unmounted, but {failure}", ExitStatus.NOT_SO)
     say(said, f"{said['mountpoint']} is unmounted", as_json=as_json)
 
 

@@ -66,7 +66,7 @@ class Commands:
                 "command": self.command,
                 "mountpoint": None if self.mountpoint is None else str(self.mountpoint),
                 "listen": str(self.site.listening),
-                "error": self.site.problem or self.site.hub.error,
+                "error": self.site.trouble(),
             },
             "peers": [status.peer_status(peer) for peer in peers],
             "lag": status.lag(peers),

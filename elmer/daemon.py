@@ -47,8 +47,11 @@ from elmer.kernel import Kernel
 from elmer.loop import LoopThread
 from elmer.recovery import recovery
 from elmer.reports import Reports
+from elmer.rocks import RocksStore
 from elmer.site import Site
+from elmer.space import Space
 from elmer.volume import opened
+from translation.replica import Replica
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,8 @@ def serve(directory: StoreDirectory, listening: Listening, report: Report) -> No
         opened(directory) as replica,
         LoopThread() as loop,
     ):
-        site = Site(directory, replica, loop, threading.Lock())
+        lock = threading.Lock()
+        site = Site(directory, replica, loop, lock, Space(directory.reserve, _rows_of(replica)))
         commands = Commands(site, "serve", None)
         with site.talking(listening.listen, listening.url), _controlled(site, commands):
             log.info("%s is served, listens on %s", directory.path, site.listening)
@@ -109,8 +113,9 @@ def mount(
         opened(directory) as replica,
         LoopThread() as loop,
     ):
-        site = Site(directory, replica, loop, llfuse.lock)
-        operations = Operations(site.filesystem, str(directory.path), replica.sync, site.hub.request_blocks)
+        space = Space(directory.reserve, _rows_of(replica), llfuse.lock_released)
+        site = Site(directory, replica, loop, llfuse.lock, space)
+        operations = Operations(site.filesystem, space, replica.sync, site.hub.request_blocks)
         commands = Commands(site, "mount", mountpoint)
         site.filesystem.virtual.reports = Reports(loop, commands, llfuse.lock_released)
         site.freeze = operations.freeze
@@ -137,6 +142,11 @@ def mount(
                 finally:
                     site.finish()
         log.info("%s is unmounted, and all is on disk", mountpoint)
+
+
+def _rows_of(replica: Replica) -> RocksStore:
+    assert isinstance(replica.store, RocksStore), replica.store
+    return replica.store
 
 
 def check_mountpoint(mountpoint: Path) -> None:

@@ -4,6 +4,7 @@
     config.json    what a person set (elmer.config); `init` writes it last, so it marks a whole store
     daemon.lock    locked by the process that works with the store; says which that is
     control.sock   where the daemon takes commands (elmer.control)
+    reserve        space that is given back when the disk is full (elmer.space)
     elmer.log      what a daemon in the background says, elmer.log.1 ... before that
 
 The lock (an open file description lock, fcntl(2): it can be asked for without being taken) goes
@@ -18,11 +19,14 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from elmer.exits import CommandError, ExitStatus
+
+HOLDER_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class StoreDirectory:
     @property
     def rows(self) -> Path:
         return self.path / "rows"
+
+    @property
+    def reserve(self) -> Path:
+        return self.path / "reserve"
 
     @property
     def lock(self) -> Path:
@@ -91,12 +99,33 @@ def held(directory: StoreDirectory, command: str, mountpoint: str | None = None)
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
         except BlockingIOError as error:
             raise _in_use(directory, _read_holder(descriptor)) from error
-        holder = {"pid": os.getpid(), "command": command, "mountpoint": mountpoint}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-        yield
+        _say(descriptor, {"pid": os.getpid(), "command": command, "mountpoint": mountpoint})
+        try:
+            yield
+        except CommandError as error:
+            _say(descriptor, {"pid": 0, "command": command, "failure": str(error)})
+            raise
+        _say(descriptor, {"pid": 0, "command": command})
     finally:
         os.close(descriptor)
+
+
+def _say(descriptor: int, said: dict[str, Any]) -> None:
+    """Write who has the store, or how its last holder ended.
+
+    Always as long, so that a full disk has nothing to refuse; but for the first time, when nothing is said.
+    """
+    with suppress(OSError):
+        os.pwrite(descriptor, json.dumps(said).encode().ljust(HOLDER_BYTES), 0)
+
+
+def failure_of_last(directory: StoreDirectory) -> str:
+    """Return what the last process that had the store could not do, "" where it ended well."""
+    try:
+        said = json.loads(directory.lock.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    return str(said.get("failure", ""))
 
 
 def find_holder(directory: StoreDirectory) -> Holder | None:
@@ -119,7 +148,7 @@ def _flock(kind: int) -> bytes:
 
 def _read_holder(descriptor: int) -> Holder:
     try:
-        return Holder(**json.loads(os.pread(descriptor, 8192, 0)))
+        return Holder(**json.loads(os.pread(descriptor, HOLDER_BYTES, 0)))
     except (ValueError, TypeError):  # it has not written it yet
         return Holder(0, "?")
 

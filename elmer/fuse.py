@@ -56,6 +56,18 @@ class Fetch(Protocol):
         """Ask the peers for blocks; the future ends when they are here, or fails."""
 
 
+class Space(Protocol):
+    """The disk of the store (elmer.space)."""
+
+    def take(self, size: int) -> None:
+        """So many bytes are to be written.  Raises OSError (ENOSPC)."""
+
+    def make_way(self) -> bool:
+        """The disk is full for what must go on.  Return whether it is not any more."""
+
+    def statvfs(self) -> os.statvfs_result: ...
+
+
 def mount_options(source: str, chosen: Collection[str], *, for_all_users: bool) -> set[str]:
     """Return what the kernel mounts with.  `chosen` are options of mount(8) that a person gave.
 
@@ -105,6 +117,26 @@ def request(
     return answered
 
 
+def saving(
+    handler: Callable[Concatenate[Operations, P], R],
+) -> Callable[Concatenate[Operations, P], R]:
+    """A request that goes on where the disk is full: by what is kept in reserve for it.
+
+    Whoever the store refused something (ENOSPC) has changed nothing, and is called again.
+    """
+
+    @functools.wraps(handler)
+    def answered(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(self, *args, **kwargs)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self.make_way():
+                raise
+        return handler(self, *args, **kwargs)
+
+    return request(answered)
+
+
 def change(
     handler: Callable[Concatenate[Operations, P], R],
 ) -> Callable[Concatenate[Operations, P], R]:
@@ -116,6 +148,21 @@ def change(
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return handler(self, *args, **kwargs)
 
+    return saving(answered)
+
+
+def growth(
+    handler: Callable[Concatenate[Operations, P], R],
+) -> Callable[Concatenate[Operations, P], R]:
+    """A change that makes something: ENOSPC before it is begun where it does not fit."""
+
+    @functools.wraps(handler)
+    def answered(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.is_frozen:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        self.space.take(sum(len(argument) for argument in args if isinstance(argument, bytes)))
+        return handler(self, *args, **kwargs)
+
     return request(answered)
 
 
@@ -125,13 +172,13 @@ class Operations(llfuse.Operations):
     def __init__(
         self,
         filesystem: Mounted,
-        store_directory: str,
+        space: Space,
         sync: Callable[[], None],
         fetch: Fetch,
     ) -> None:
         super().__init__()
         self.filesystem = filesystem
-        self.store_directory = store_directory
+        self.space = space
         self.sync = sync
         self.fetch = fetch
         self.waiting = threading.BoundedSemaphore(WAITING_MAX)
@@ -141,6 +188,15 @@ class Operations(llfuse.Operations):
     def freeze(self) -> None:
         """Refuse all changes from now on (EROFS); what was written before stays."""
         self.is_frozen = True
+
+    def make_way(self) -> bool:
+        """Space.make_way, for as many requests as may wait."""
+        if not self.waiting.acquire(blocking=False):
+            return False
+        try:
+            return self.space.make_way()
+        finally:
+            self.waiting.release()
 
     def wait_for_blocks(self, hashes: Sequence[bytes]) -> None:
         """Return when these blocks are here.  Raises FUSEError (EIO) where no peer gives them."""
@@ -205,25 +261,25 @@ class Operations(llfuse.Operations):
     def readlink(self, ino: int, ctx: llfuse.RequestContext) -> bytes:
         return self.filesystem.readlink(ino)
 
-    @change
+    @growth
     def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
         return _entry(self.filesystem.mknod(parent, name, mode, rdev, _caller(ctx)))
 
-    @change
+    @growth
     def mkdir(
         self, parent: int, name: bytes, mode: int, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
         return _entry(self.filesystem.mkdir(parent, name, mode, _caller(ctx)))
 
-    @change
+    @growth
     def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
         return _entry(self.filesystem.symlink(parent, name, target, _caller(ctx)))
 
-    @change
+    @growth
     def link(self, ino: int, parent: int, name: bytes, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:
         return _entry(self.filesystem.link(ino, parent, name))
 
@@ -246,7 +302,7 @@ class Operations(llfuse.Operations):
     ) -> None:
         self.filesystem.rename(parent, name, new_parent, new_name)
 
-    @change
+    @growth
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: llfuse.RequestContext
     ) -> tuple[int, llfuse.EntryAttributes]:
@@ -263,21 +319,21 @@ class Operations(llfuse.Operations):
     def read(self, fh: int, offset: int, size: int) -> bytes:
         return self.filesystem.read(fh, offset, size)
 
-    @change
+    @growth
     def write(self, fh: int, offset: int, data: bytes) -> int:
         return self.filesystem.write(fh, offset, data)
 
-    @request
+    @saving
     def flush(self, fh: int) -> None:
         self.filesystem.flush(fh)
 
-    @request
+    @saving
     def fsync(self, fh: int, datasync: bool) -> None:  # noqa: FBT001  (llfuse passes it by position)
         self.filesystem.fsync(fh)
         with llfuse.lock_released:
             self.sync()
 
-    @request
+    @saving
     def release(self, fh: int) -> None:
         self.filesystem.release(fh)
 
@@ -294,14 +350,14 @@ class Operations(llfuse.Operations):
     def releasedir(self, fh: int) -> None:
         self.filesystem.releasedir(fh)
 
-    @request
+    @saving
     def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: FBT001  (as fsync)
         with llfuse.lock_released:
             self.sync()
 
     @request
     def statfs(self, ctx: llfuse.RequestContext) -> llfuse.StatvfsData:
-        return _statfs(os.statvfs(self.store_directory))
+        return _statfs(self.space.statvfs())
 
     @request
     def getxattr(
@@ -315,7 +371,7 @@ class Operations(llfuse.Operations):
         _refuse_acl(name)
         return self.filesystem.getxattr(ino, name)
 
-    @change
+    @growth
     def setxattr(self, ino: int, name: bytes, value: bytes, ctx: llfuse.RequestContext | None = None) -> None:
         _refuse_acl(name)
         self.without_capability.discard(ino)

@@ -20,6 +20,7 @@ from crdt.causality import ReplicaId, VersionVector
 from crdt.codec import CodecError
 from crdt.view import Changes
 from elmer.kernel import Kernel
+from elmer.space import Space
 from replication.local import Arrivals, PeerError
 from translation.replica import Replica, UnknownPeer
 
@@ -44,9 +45,10 @@ def collector_paused() -> Iterator[None]:
 
 
 class LockedReplica:
-    def __init__(self, replica: Replica, lock: AbstractContextManager[Any]) -> None:
+    def __init__(self, replica: Replica, lock: AbstractContextManager[Any], space: Space) -> None:
         self._replica = replica
         self._lock = lock
+        self._space = space
         self.kernel: Kernel | None = None  # while something is mounted
         self._free_until_s = 0.0
 
@@ -90,6 +92,7 @@ class LockedReplica:
             start, seen = part.next, part.vector
 
     def receive(self, commits: Sequence[bytes], vector: VersionVector, peer: bytes, cursor: int) -> None:
+        self._space.check_merge(sum(map(len, commits)))
         if self.kernel is not None:
             self.kernel.write_back(commits, KERNEL_S)
         with self._held():
@@ -112,7 +115,11 @@ class LockedReplica:
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         return self._replica.blocks(hashes)
 
+    def takes_blocks(self) -> bool:
+        return self._space.takes_blocks()
+
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
+        self._space.check_merge(sum(map(len, blocks)))
         with self._held():
             self._replica.add_blocks(blocks)
             changes = self._replica.take_changes()

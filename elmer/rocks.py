@@ -1,4 +1,4 @@
-"""The store on disk: crdt.store.Store on RocksDB, and the one home of rocksdict.
+"""The store on disk: crdt.store.Store on RocksDB, and with rocks_options the home of rocksdict.
 
 The first byte of a key selects a *column family*, which has its own files and its own tuning; a
 batch is one atomic write over all of them.
@@ -32,15 +32,9 @@ from pathlib import Path
 
 from rocksdict import (
     AccessType,
-    BlockBasedIndexType,
-    BlockBasedOptions,
     BottommostLevelCompaction,
     Cache,
     CompactOptions,
-    DataBlockIndexType,
-    DBCompressionType,
-    DBRecoveryMode,
-    Options,
     Rdict,
     RdictIter,
     ReadOptions,
@@ -49,29 +43,19 @@ from rocksdict import (
 )
 
 from elmer.log_files import count_batches, guard
+from elmer.rocks_options import BLOCKS, CACHE_BYTES, FAMILIES, FAMILY_OF, GIB, database
+from elmer.space import Sizes
 from elmer.store_errors import Refusal, StoreError, as_os_error, as_store_error
 from elmer.store_files import Mark, check_format, check_tail, make_directory, seal
 
 __all__ = ["Refusal", "RocksStore", "Snapshot", "StoreError"]
 
-# RocksDB wants a family of the name `default`; what nearly every request reads is in it.
-POINTS, LOGS, MAPS, BLOCKS = "default", "logs", "maps", "blocks"
-
-# To move a kind of rows to another family is a change of format.
-FAMILY_OF = dict.fromkeys(range(256), POINTS)
-FAMILY_OF |= dict.fromkeys(b"AGHV", LOGS) | dict.fromkeys(b"B", MAPS) | dict.fromkeys(b"KT", BLOCKS)
-
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-CACHE_BYTES = 64 * MIB  # shared by the families; indexes and filters are in it too
-MEMTABLES_BYTES = 128 * MIB  # of all families, before the fullest is written out
-WAL_BYTES_MAX = 192 * MIB  # what a start after a crash replays at most
-BLOB_BYTES_MIN = 4 * KIB  # smaller blocks stay in the tree
 CHUNK_ROWS_MAX = 256  # of a snapshot's scan: of blocks of 32 KiB 8 MiB
 
 GARBAGE_MAX = 0.25  # of the bytes in blob files, before it is worth copying what lives
 COPIED_SHARE_MIN, COPIED_BYTES = 1 / 16, GIB  # in one step: what it needs in space and in time
 
+MEMTABLES = "rocksdb.cur-size-all-mem-tables"
 STALLED = "Result incomplete: Write stall"
 PAUSE_S = 0.001
 
@@ -220,6 +204,32 @@ class RocksStore:
         self._durable = newest
         self._mark.write(newest)
 
+    # Of elmer.space: what a full disk needs to know.
+
+    def memory_bytes(self) -> int:
+        """Return how much is in memory, and yet to be written out."""
+        sizes = (rows.property_int_value(MEMTABLES) or 0 for rows in self._families.values())
+        return sum(sizes)
+
+    def log_bytes(self) -> int:
+        """Return the size of the write-ahead log, which goes when all is written out."""
+        return sum(log.stat().st_size for log in self.path.glob("*.log"))
+
+    def write_out(self) -> None:
+        """Write out what is in memory, so that the log goes.  In any thread.  Raises OSError."""
+        try:
+            for rows in self._families.values():
+                rows.flush()
+        except Exception as error:
+            raise as_os_error(error, self.path) from error
+
+    def is_writable(self) -> bool:
+        """Return whether commits are taken: not while RocksDB has stopped, and not recovered."""
+        try:
+            return self._try({})  # it says so only when it is asked to write
+        except OSError:
+            return False
+
     def snapshot(self) -> Snapshot:
         while True:
             before = self._newest()
@@ -332,88 +342,15 @@ def _look(path: Path, claimed: int) -> int:
 
 def _open(path: Path, access: AccessType, *, create: bool = False) -> Rdict:
     cache = Cache.new_hyper_clock_cache(CACHE_BYTES, estimated_entry_charge=0)
-    families = {name: make(cache) for name, make in FAMILIES.items()}
-    options = _database()
+    memtables = Sizes.of(path).memtables
+    families = {name: make(cache, memtables) for name, make in FAMILIES.items()}
+    options = database(memtables)
     options.create_if_missing(create)
     options.create_missing_column_families(create)
     try:
         return Rdict(str(path), options, families, access)
     except Exception as error:
         raise as_store_error(error, path) from error
-
-
-def _database() -> Options:
-    """Return the options of the whole: two cores, little memory, no work for its own sake."""
-    options = Options(raw_mode=True)
-    options.set_paranoid_checks(enabled=True)
-    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
-    options.set_max_total_wal_size(WAL_BYTES_MAX)
-    options.set_db_write_buffer_size(MEMTABLES_BYTES)
-    options.set_max_background_jobs(2)
-    options.set_max_subcompactions(1)
-    options.set_max_open_files(512)
-    options.set_bytes_per_sync(MIB)
-    options.set_keep_log_file_num(2)
-    options.set_max_log_file_size(MIB)
-    options.set_max_manifest_file_size(16 * MIB)
-    options.set_stats_dump_period_sec(0)
-    options.set_stats_persist_period_sec(0)
-    return options
-
-
-def _points(cache: Cache) -> Options:
-    options = _family(cache, write_buffer=32 * MIB, block=4 * KIB, hashed=True)
-    options.set_compression_type(DBCompressionType.lz4())
-    return options
-
-
-def _logs(cache: Cache) -> Options:
-    options = _family(cache, write_buffer=16 * MIB, block=16 * KIB, hashed=False)
-    options.set_compression_type(DBCompressionType.lz4())
-    return options
-
-
-def _maps(cache: Cache) -> Options:
-    return _family(cache, write_buffer=16 * MIB, block=4 * KIB, hashed=True)
-
-
-def _blocks(cache: Cache) -> Options:
-    options = _family(cache, write_buffer=32 * MIB, block=4 * KIB, hashed=True)
-    options.set_enable_blob_files(val=True)
-    options.set_min_blob_size(BLOB_BYTES_MIN)
-    options.set_blob_compression_type(DBCompressionType.lz4())
-    # Blocks have no order in their keys, so each compaction meets all of them, and would copy all
-    # that lives below the cutoff.  So nothing is copied but by `reclaim`.
-    options.set_enable_blob_gc(val=True)
-    options.set_blob_gc_age_cutoff(0.0)
-    return options
-
-
-FAMILIES = {POINTS: _points, LOGS: _logs, MAPS: _maps, BLOCKS: _blocks}
-
-
-def _family(cache: Cache, *, write_buffer: int, block: int, hashed: bool) -> Options:
-    table = BlockBasedOptions()
-    table.set_block_cache(cache)
-    table.set_block_size(block)
-    table.set_bloom_filter(10, block_based=False)  # most look-ups of a name or a hash find nothing
-    # In partitions: whole, that of a large file does not fit into a shard of the cache.
-    table.set_index_type(BlockBasedIndexType.two_level_index_search())
-    table.set_partition_filters(size=True)
-    table.set_cache_index_and_filter_blocks(v=True)
-    table.set_pin_top_level_index_and_filter(v=True)
-    table.set_pin_l0_filter_and_index_blocks_in_cache(v=True)
-    if hashed:
-        table.set_data_block_index_type(DataBlockIndexType.binary_and_hash())
-    options = Options(raw_mode=True)
-    options.set_block_based_table_factory(table)
-    options.set_write_buffer_size(write_buffer)
-    options.set_max_write_buffer_number(4)
-    options.set_compression_type(DBCompressionType.none())
-    options.set_level_compaction_dynamic_level_bytes(v=True)
-    # Deletions by the thousand are compacted soon: scans pass them slowly, and they keep blobs.
-    options.add_compact_on_deletion_collector_factory(128, 64, 0.5)
-    return options
 
 
 def _garbage_share(blocks: Rdict) -> float:

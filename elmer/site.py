@@ -19,6 +19,7 @@ from elmer.exits import CommandError, ExitStatus
 from elmer.local import LockedReplica
 from elmer.loop import LoopThread
 from elmer.peers import Peers
+from elmer.space import Space
 from replication.hub import Hub
 from translation.in_step import LOST
 from translation.mounted import Mounted
@@ -38,13 +39,16 @@ class Site:
         replica: Replica,
         loop: LoopThread,
         lock: AbstractContextManager[Any],
+        space: Space,
     ) -> None:
         self.directory = directory
         self.replica = replica
         self.loop = loop
         self.lock = lock
         self.filesystem = Mounted(replica)
-        self.local = LockedReplica(replica, lock)
+        space.gathered = lambda: self.filesystem.content.weight
+        self.space = space
+        self.local = LockedReplica(replica, lock, space)
         self.peers = Peers(directory, configuration.load(directory.config), replica, lock)
         self.hub = Hub(self.local, admit=self.peers.admit, on_restored=self._restored)
         self.freeze: Callable[[], None] = lambda: None  # lets programs change nothing more
@@ -54,6 +58,10 @@ class Site:
         self.problem = ""  # why nothing may be changed here
         replica.on_commit = self._committed
         replica.in_step.on_lost = self._lost_step
+
+    def trouble(self) -> str:
+        """Return what is wrong with this replica itself, "" where nothing is."""
+        return self.problem or self.space.problem or self._failure or self.hub.error
 
     def _restored(self, reason: str) -> None:
         self.freeze()
@@ -145,6 +153,7 @@ class Site:
     def _tick_until(self, stopped: threading.Event) -> None:
         while not stopped.wait(TICK_S):
             try:
+                self.space.look()
                 with self.lock:
                     self.filesystem.tick()
                     changes = self.replica.take_changes()

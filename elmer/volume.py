@@ -25,6 +25,7 @@ from elmer.directory import StoreDirectory
 from elmer.exits import CommandError, ExitStatus
 from elmer.joining import Request, decode_members, encode_request
 from elmer.rocks import RocksStore
+from elmer.space import release_if_full
 from elmer.store_errors import Refusal, StoreError
 from elmer.ticket import ID_BYTES, KEY_BYTES, Ticket
 from replication.client import request_join
@@ -94,11 +95,13 @@ def opened_store(directory: StoreDirectory) -> Iterator[RocksStore]:
     Raises CommandError (STORE) where they cannot be used.
     """
     with _told():
+        release_if_full(directory.reserve)
         store = RocksStore(directory.rows)
     try:
         yield store
     finally:
-        store.close()
+        with _told():
+            store.close()
 
 
 @contextmanager

@@ -86,7 +86,9 @@ class Fetch:
             if self.known.setdefault(block_hash, None) is None:
                 self._offer(block_hash)
 
-    def ask(self, peer: PeerKey, now_s: float) -> tuple[list[bytes], list[bytes]]:
+    def ask(
+        self, peer: PeerKey, now_s: float, *, only_urgent: bool = False
+    ) -> tuple[list[bytes], list[bytes]]:
         """Return the hashes to ask this peer for now: urgent ones, others."""
         source = self.sources[peer]
         if not source.in_flight:
@@ -94,6 +96,8 @@ class Fetch:
         urgent: list[bytes] = []
         others: list[bytes] = []
         while source.candidates and self._has_room(source):
+            if only_urgent and source.candidates[0] not in self.urgent:
+                break  # those that are stand before all others
             block_hash = source.candidates.popleft()
             if self.known.get(block_hash, peer) is None and block_hash not in source.lacking:
                 self.known[block_hash] = peer

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from random import Random
 from typing import Any
 
@@ -252,7 +252,8 @@ class Hub:
         Nothing is known once the hub stops.
         """
         if not self.reception.connections and not self._is_stopping:
-            await self.worker.sync(self.local.sync)
+            with suppress(OSError):  # a full disk: it is asked what is wrong, above all then
+                await self.worker.sync(self.local.sync)
         if self._is_stopping:
             return []
         directions = self.reception.directions()

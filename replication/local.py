@@ -77,6 +77,9 @@ class Local(Protocol):
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         """Return the bytes of these blocks, None for each that is not here."""
 
+    def takes_blocks(self) -> bool:
+        """Return whether there is space for blocks that no program waits for."""
+
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
         """Keep those of these blocks that are wanted."""
 

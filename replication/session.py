@@ -186,7 +186,7 @@ class Session:
 
     def _wants(self, now_s: float) -> list[Message]:
         self.fetch.refill(self.local, now_s)
-        urgent, others = self.fetch.ask(self.key, now_s)
+        urgent, others = self.fetch.ask(self.key, now_s, only_urgent=not self.local.takes_blocks())
         wants: list[Message] = []
         if urgent:
             wants.append(Want(tuple(urgent), urgent=True))

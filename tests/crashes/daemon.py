@@ -4,11 +4,11 @@ RocksDB writes out and compacts every few hundred commits, so that a short recor
 what is written to an open file is a draft after a second.
 """
 
-from elmer import rocks
+from elmer import rocks_options, space
 from elmer.cli import main
 from translation import content
 
 if __name__ == "__main__":
-    rocks.MIB = 2 << 10
+    rocks_options.MIB = space.MIB = 2 << 10
     content.DRAFT_NS = 1
     main()

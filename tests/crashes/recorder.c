@@ -76,7 +76,7 @@ __attribute__((constructor)) static void start(void)
     syscall(SYS_close, descriptor);
 }
 
-/* What people read, and what only tells who has the store, is no state. */
+/* What people read, who has the store, and what is kept in reserve, is no state. */
 static int is_recorded(const char *path)
 {
     if (log_descriptor < 0 || strncmp(path, root, root_length))
@@ -84,7 +84,8 @@ static int is_recorded(const char *path)
     if (path[root_length] != '/')
         return path[root_length] == 0; /* the directory itself, to be synced */
     const char *name = strrchr(path, '/') + 1;
-    return strncmp(name, "LOG", 3) && strncmp(name, "elmer.log", 9) && strcmp(name, "daemon.lock");
+    return strncmp(name, "LOG", 3) && strncmp(name, "elmer.log", 9) && strcmp(name, "daemon.lock") &&
+           strcmp(name, "reserve");
 }
 
 static int is_tracked(int descriptor)

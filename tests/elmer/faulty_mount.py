@@ -117,6 +117,19 @@ class Faulty(FileSystem):
         done.set_result(None)
 
 
+class Disk:
+    """What elmer.space.Space is, of a disk without bounds."""
+
+    def take(self, size: int) -> None:
+        pass
+
+    def make_way(self) -> bool:
+        return False
+
+    def statvfs(self) -> os.statvfs_result:
+        return os.statvfs("/")
+
+
 def with_bug(name: str, call: Callable, bugs: Path) -> Callable:
     def called(*args, **kwargs):
         if (bugs / name).exists():
@@ -142,7 +155,7 @@ def main() -> None:
         if name[0] != "_" and name not in NOT_REQUESTS and callable(getattr(filesystem, name)):
             setattr(filesystem, name, with_bug(name, getattr(filesystem, name), bugs))
     operations = Operations(
-        filesystem, "/", with_bug("sync", replica.sync, bugs), with_bug("fetch", filesystem.fetch, bugs)
+        filesystem, Disk(), with_bug("sync", replica.sync, bugs), with_bug("fetch", filesystem.fetch, bugs)
     )
 
     def announce() -> None:

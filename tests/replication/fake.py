@@ -36,6 +36,7 @@ class FakeLocal:
         self.image = self.snapshot()
         self.receives: list[int] = []  # how many commits each batch had
         self.refused: dict[bytes, str] = {}  # store ids that may not come in
+        self.is_full = False  # the disk
         self.lock = threading.RLock()  # `sync` runs beside the rest
 
     def commit(self, payload: bytes, blocks: Sequence[bytes] = ()) -> int:
@@ -124,6 +125,9 @@ class FakeLocal:
 
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         return [self.store.get(h) for h in hashes]
+
+    def takes_blocks(self) -> bool:
+        return not self.is_full
 
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
         with self.lock:

@@ -554,6 +554,24 @@ def test_a_block_that_a_program_waits_for_comes():
     run(story)
 
 
+def test_a_replica_whose_disk_is_full_asks_only_for_what_a_program_waits_for():
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            b.local.is_full = True
+            blocks = [b"one", b"two"]
+            commit(a, b"file", blocks)
+            b.add_peer(a.url)
+            await until(lambda: b.local.facts() == a.local.facts())
+            await asyncio.wrap_future(b.request_blocks([hash_of(b"two")]))
+            assert b.local.blocks(map(hash_of, blocks)) == [None, b"two"]
+            assert not (await b.wait_equal(0)).is_equal
+            b.local.is_full = False
+            b.reception.wake_all()  # as each tick does
+            await until(lambda: b.local.blocks(map(hash_of, blocks)) == blocks)
+
+    run(story)
+
+
 def test_a_block_that_is_lost_everywhere_fails_at_the_end_of_a_line_too():
     async def story():
         async with hubs(FakeLocal(1), FakeLocal(2), FakeLocal(3)) as (a, b, c):

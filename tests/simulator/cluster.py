@@ -180,6 +180,9 @@ class Door:
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         return self.site.replica.blocks(hashes)
 
+    def takes_blocks(self) -> bool:
+        return True
+
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
         self.site.replica.add_blocks(blocks)
 

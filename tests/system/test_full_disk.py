@@ -1,0 +1,191 @@
+"""A disk that is full gives ENOSPC on what does not fit, and nothing else breaks (docs/trouble.md)."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from elmer.space import Sizes
+from tests.system.sites import Site, Sites, elmer, meet
+from tests.system.waiting import until
+
+MIB = 1 << 20
+DISK_BYTES = 64 * MIB
+
+
+def errno_of(call, *arguments) -> int:
+    """Return the error that this ends with, 0 for none."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+class Disk:
+    """A small disk, and what others have put on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ballast = path / "ballast"
+
+    @property
+    def free(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
+
+    def fill(self) -> None:
+        """Leave not a byte."""
+        with self.ballast.open("ab", buffering=0) as file:
+            while not (error := errno_of(file.write, bytes(min(MIB, max(4096, self.free))))):
+                pass
+        assert error == errno.ENOSPC
+
+    def empty(self) -> None:
+        self.ballast.unlink()
+
+
+@pytest.fixture
+def disk(scratch: Path) -> Iterator[Disk]:
+    path = scratch / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", path], check=True)
+    yield Disk(path)
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture
+def site(disk: Disk, sites: Sites) -> Iterator[Site]:
+    made = sites.add("a")
+    made.store = disk.path / "store"
+    elmer("init", made.store, "--name", "a")
+    sites.start(made)
+    until((made.store / "reserve").exists, "a reserve is made")
+    yield made
+    disk.ballast.unlink(missing_ok=True)
+    sites.close()
+
+
+def content_of(name: str) -> bytes:
+    return Random(name).randbytes(MIB)  # neither compressed nor had twice
+
+
+def fill_by_programs(site: Site) -> list[Path]:
+    """Write files, ever smaller ones, until nothing fits; return those of a mebibyte, which are whole."""
+    (site / "rest").mkdir()
+    whole: list[Path] = []
+    while not errno_of((path := site / f"file-{len(whole)}").write_bytes, content_of(path.name)):
+        whole.append(path)
+    for size in (MIB // 8, 4096, 0):
+        count = 0
+        while not (error := errno_of((site / "rest" / f"{size}-{count}").write_bytes, os.urandom(size))):
+            count += 1
+    assert error == errno.ENOSPC, error
+    return whole
+
+
+def check_whole(*paths: Path) -> None:
+    for path in paths:
+        assert path.read_bytes() == content_of(path.name), path
+
+
+def test_what_programs_fill_refuses_what_does_not_fit_and_nothing_else(disk, site):
+    (site / "d").mkdir()
+    first, second, third, *others = fill_by_programs(site)
+    assert disk.free >= Sizes.of(disk.path).margin, "what RocksDB needs at any moment is free"
+    assert sum(path.stat().st_size for path in others) > DISK_BYTES // 2, "most of it is for programs"
+    assert errno_of(os.mkdir, site / "new") == errno.ENOSPC
+    assert errno_of(os.symlink, "x", site / "new") == errno.ENOSPC
+    assert errno_of(os.link, first, site / "new") == errno.ENOSPC
+    assert errno_of((site / "new").touch) == errno.ENOSPC
+    assert errno_of(os.setxattr, first, "user.a", b"x") == errno.ENOSPC
+    assert os.statvfs(site.mountpoint).f_bavail == 0
+    until(lambda: "is full" in site.status()["daemon"]["error"], "the status says so")
+
+    check_whole(first, second, third, *others)
+    first.unlink()
+    second.rename(site / "d" / second.name)
+    third.chmod(0o600)
+    os.truncate(third, 5)
+    os.utime(third)
+    check_whole(site / "d" / second.name)
+    assert third.read_bytes() == content_of(third.name)[:5]
+
+    subprocess.run(["mount", "-o", f"remount,size={2 * DISK_BYTES}", disk.path], check=True)
+    first.write_bytes(content_of(first.name))
+    check_whole(first, *others)
+    until(lambda: site.status()["daemon"]["error"] == "", "the status says that it is over")
+
+
+def test_what_others_fill_is_made_good_for_removals_and_for_what_was_written(disk, site):
+    """The reserve goes, and with it what a program has written comes to the disk at its close."""
+    kept = fill_by_programs(site)[:2]
+    subprocess.run(["mount", "-o", f"remount,size={2 * DISK_BYTES}", disk.path], check=True)
+    with (site / "open").open("wb", buffering=0) as file:
+        file.write(content_of("open"))
+        disk.fill()
+        assert errno_of((site / "new").touch) == errno.ENOSPC
+        os.fsync(file.fileno())
+    assert not (site.store / "reserve").exists()
+    for path in kept:
+        path.unlink()
+    (site / "open").rename(site / "renamed")
+    assert (site / "renamed").read_bytes() == content_of("open")
+
+    disk.empty()
+    until(lambda: not errno_of((site / "new").touch), "it goes on by itself")
+    until((site.store / "reserve").exists, "the reserve is taken again")
+
+
+def test_written_data_that_finds_no_space_is_told_to_its_program_and_kept(disk, site):
+    content = os.urandom(4 * MIB)
+    with (site / "f").open("wb", buffering=0) as file:
+        file.write(content)
+        disk.fill()
+        until(lambda: not (site.store / "reserve").exists(), "the reserve is given back")
+        disk.fill()
+        assert errno_of(os.fsync, file.fileno()) == errno.ENOSPC
+        assert errno_of(os.close, os.dup(file.fileno())) == errno.ENOSPC
+        assert (site / "f").read_bytes() == content, "it shows what was written"
+        disk.empty()
+        until(lambda: not errno_of(os.fsync, file.fileno()), "fsync goes on where there is space")
+    site.kill()
+    site.start()
+    site.wait_mounted()
+    assert (site / "f").read_bytes() == content
+
+
+def test_merges_go_on_with_what_fits_on_a_full_disk(disk, site, sites):
+    other = sites.join(site, "b")
+    meet(site, other)
+    fill_by_programs(site)
+    (other / "small").write_bytes(b"small")
+    (other / "d").mkdir()
+    large = os.urandom(8 * MIB)
+    (other / "large").write_bytes(large)
+    until(lambda: (site / "small").read_bytes() == b"small", "what is small is merged")
+    assert (site / "d").is_dir()
+    until(lambda: site.status()["lag"]["to_receive"]["blocks"], "the rest is said to be missing")
+    (site / "small").unlink()
+    until(lambda: not (other / "small").exists(), "removals are told")
+    subprocess.run(["mount", "-o", f"remount,size={2 * DISK_BYTES}", disk.path], check=True)
+    meet(site, other)
+    assert (site / "large").read_bytes() == large
+
+
+def test_a_store_whose_disk_is_full_is_mounted_and_read(disk, site):
+    whole = fill_by_programs(site)
+    os.sync()
+    site.kill()
+    disk.fill()
+    site.start()
+    site.wait_mounted()
+    check_whole(*whole[:-1])
+    assert errno_of((site / "new").touch) == errno.ENOSPC
+    whole[0].unlink()
+    disk.empty()
+    until(lambda: not errno_of((site / "new").touch), "it goes on by itself")
