@@ -248,12 +248,14 @@ class Intents:
     def buried(self, inode: Inode) -> list[Ref]:
         """The settlements that a removal covered, of an orphan or a file that shows for a later edit alone.
 
-        They must not come back when the file gets a live name again.
+        They must not come back when the file gets a live name again.  What was removed itself does not, and
+        to settle that is a choice, which somebody else's edit competes with.
         """
         if is_named(inode):
             return []
         alive = surviving(self.state, inode)
-        return [head.ref for head in inode.heads if head not in alive and not head.closed]
+        left = (head for head in inode.heads if not head.closed and not head.dropped)
+        return [head.ref for head in left if head not in alive]
 
     # -- facts -------------------------------------------------------------------------------------
 

@@ -151,3 +151,23 @@ def test_what_replaces_a_log_goes_where_the_log_was_shown_though_a_newer_end_of_
     assert b.read("log") == b"anew, and more"
     shown = exchange(*peers)
     assert shown == {"log": "0" + "A" * 40_000, entry_of(shown, "log", "B"): "anew, and more"}
+
+
+def test_a_rename_of_a_file_that_an_edit_keeps_overwrites_no_block_of_it():
+    """A and B remove f, each with what it wrote to it; it shows for C's edit.  B appends, and A renames it.
+
+    With its live name A settled what was removed: a choice, which under `blocks` writes the whole content.
+    What B had appended was gone.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "old")
+    a.fs.setxattr(a.stat("f").ino, merge_policy.XATTR, b"blocks")
+    exchange(*peers)
+    c.write("f", "edited")
+    for shell in (a, b):
+        shell.write("f", "written here")
+        shell.remove("f")
+    assert exchange(*peers) == {"f": "edited"}
+    b.append("f", ", and more")
+    a.move("f", "g")
+    assert exchange(*peers) == {"g": "edited, and more"}
