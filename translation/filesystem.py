@@ -29,6 +29,7 @@ from translation import merge_policy
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
 from translation.branch import Author, BlocksMissing, Parts, Shown, VersionFields
 from translation.content import Content
+from translation.ends import Ends
 from translation.intent import posix_error
 from translation.listing import Conflict, Listing
 from translation.merge_policy import MergePolicies
@@ -54,6 +55,10 @@ class Handle:
     @property
     def writes(self) -> bool:
         return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+    @property
+    def reads_and_appends(self) -> bool:
+        return self.flags & os.O_ACCMODE == os.O_RDWR and bool(self.flags & os.O_APPEND)
 
 
 class ContentBase:
@@ -209,6 +214,7 @@ class FileSystem:
         replica.held = self._held_heads
         replica.on_merge = self._merged
         self.listing = Listing(replica, self.attributes)
+        self.ends = Ends()
         self.handles: dict[int, Handle] = {}
         self.next_handle = 1
         self.known: dict[int, int] = {}  # inode -> lookup count
@@ -266,7 +272,9 @@ class FileSystem:
     # -- attributes --------------------------------------------------------------------------------
 
     def getattr(self, ino: int, fh: int | None = None) -> Attributes:
-        return self.attributes.getattr(Ino(ino))
+        attributes = self.attributes.getattr(Ino(ino))
+        self.ends.told(Ino(ino), attributes.size)
+        return attributes
 
     def setattr(
         self,
@@ -294,7 +302,7 @@ class FileSystem:
             mtime_ns=mtime_ns,
             caller=caller if fh is None else self.handles[fh].caller,
         )
-        return self.attributes.getattr(Ino(ino))
+        return self.getattr(ino)
 
     def readlink(self, ino: int) -> bytes:
         inode = self.attributes.target(Ino(ino)).inode
@@ -406,7 +414,10 @@ class FileSystem:
             raise posix_error(errno.EISDIR)
         unnamed = self._reached(Ino(ino))
         self.content.open(Ino(ino), flags)
-        return self._handle(Handle(Ino(ino), flags, caller, unnamed))
+        handle = Handle(Ino(ino), flags, caller, unnamed)
+        if handle.reads_and_appends:
+            self.ends.open(handle.ino, self.attributes.getattr(handle.ino).size)
+        return self._handle(handle)
 
     def _reached(self, ino: Ino) -> bool:
         """A program comes to a file by a name, or as to an orphan.  Is it one?  Who had it open when its last
@@ -433,7 +444,9 @@ class FileSystem:
 
     def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self.handles[fh]
-        written = self.content.write(handle.ino, offset, data, bool(handle.flags & os.O_APPEND))
+        appends = bool(handle.flags & os.O_APPEND) and not self.ends.is_page(handle.ino, offset)
+        written = self.content.write(handle.ino, offset, data, appends)
+        self.ends.wrote(handle.ino, offset + written)
         self.attributes.written(handle.ino)
         self.content.sign(handle.ino, handle.caller)
         if self.content.uncovered:
@@ -453,6 +466,8 @@ class FileSystem:
 
     def release(self, fh: int) -> None:
         handle = self.handles[fh]
+        if handle.reads_and_appends:
+            self.ends.close(handle.ino)
         try:
             self.content.close(handle.ino, handle.flags)
         finally:

@@ -59,7 +59,7 @@ class Handles:
             same = old == handle.expected
             require(same, "POSIX", "a file that is open for writing changed under its writer")
         end = len(old) // TOKEN_SIZE * TOKEN_SIZE
-        at = end if handle.appends or not old else salt * TOKEN_SIZE % (end + TOKEN_SIZE)
+        at = len(old) if handle.appends or not old else salt * TOKEN_SIZE % (end + TOKEN_SIZE)
         before = programs.commits()
         programs.fs.write(handle.fh, at, data)
         new = self._read(handle)

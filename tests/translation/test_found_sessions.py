@@ -310,3 +310,53 @@ def test_an_orphan_that_stays_for_what_was_merged_is_written_to_while_a_descript
     directory = a.stat(".elmer/orphans").ino
     shown = [a.read(f".elmer/orphans/{name.decode()}") for name, _ in a.list(directory)]
     assert sorted(shown) == [b"" if truncates else b"text, A", b"text, B"]
+
+
+# -- a descriptor that reads and appends ----------------------------------------------------------------
+
+PAGE = 4096
+
+
+def test_a_page_of_a_mapping_goes_where_it_is_from_though_its_descriptor_appends():
+    """A program writes to a mapping of a file that it opened to read and append.
+
+    The kernel writes the page back through that descriptor: it was appended, and lost where it belongs.
+    """
+    (a,) = shells(0)
+    a.write("f", "0" * PAGE + "1" * PAGE + "2")
+    fh = a.open_file("f", os.O_RDWR | os.O_APPEND)
+    patch(a, fh, PAGE, b"x" * PAGE)
+    patch(a, fh, 2 * PAGE + 1, b"appended")
+    patch(a, fh, 2 * PAGE, b"yappended")
+    a.close(fh)
+    assert a.read("f").decode() == "0" * PAGE + "x" * PAGE + "yappended"
+
+
+def test_what_is_appended_goes_to_the_end_though_the_kernel_knows_of_an_older_one():
+    """Also where that was at the beginning of a page, so that it looks like one that is written back."""
+    a, b = shells(0, 0)
+    a.write("f", "0" * PAGE)
+    b.hear(a)
+    fh = b.open_file("f", os.O_RDWR | os.O_APPEND)
+    a.append("f", "1" * PAGE)
+    b.hear(a)
+    patch(b, fh, PAGE, b"2" * PAGE)
+    patch(b, fh, 2 * PAGE, b"3" * PAGE)
+    b.close(fh)
+    assert b.read("f").decode() == "".join(digit * PAGE for digit in "0123")
+
+
+def test_what_the_kernel_was_told_since_is_the_end_that_counts():
+    (a,) = shells(0)
+    a.write("f", "0" * 2 * PAGE)
+    fh = a.open_file("f", os.O_RDWR | os.O_APPEND)
+    other = a.open_file("f")
+    a.fs.setattr(a.stat("f").ino, size=PAGE)
+    patch(a, fh, PAGE, b"1" * PAGE)
+    patch(a, other, 3 * PAGE, b"3" * PAGE)
+    patch(a, fh, 2 * PAGE, b"2" * PAGE)
+    patch(a, fh, 4 * PAGE, b"4")
+    for each in (fh, other):
+        a.close(each)
+    assert a.read("f").decode() == "".join(digit * PAGE for digit in "0123") + "4"
+    assert not a.fs.ends.ends

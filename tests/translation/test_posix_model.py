@@ -308,7 +308,7 @@ class PosixMachine(RuleBasedStateMachine):
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return
         at = node.size if flags & os.O_APPEND else offset
-        assert self.fs.write(fh, offset, content) == self.model.write(node, at, content)
+        assert self.fs.write(fh, at, content) == self.model.write(node, at, content)
         self.agree(node, self.fs.getattr(self.inos[id(node)][1], fh))
 
     @precondition(lambda self: self.open)

@@ -123,6 +123,19 @@ def test_a_file_is_mapped_as_it_was_opened(folder: Path, flags: int, access: int
         assert result(mmap.mmap, file, 4, flags=mmap.MAP_SHARED, prot=access) == expected
 
 
+def test_a_mapping_through_a_descriptor_that_appends_changes_the_file_where_it_is_written(folder: Path):
+    (folder / "f").write_bytes(b"A" * (2 * PAGE + 10))
+    with opened(folder / "f", os.O_RDWR | os.O_APPEND) as file:
+        with mmap.mmap(file, 2 * PAGE) as mapped:
+            mapped[PAGE : PAGE + 3] = b"BBB"
+            mapped.flush()
+            os.write(file, b"C" * PAGE)
+            mapped[0:1] = b"D"
+        os.fsync(file)
+    expected = b"D" + b"A" * (PAGE - 1) + b"BBB" + b"A" * (PAGE + 7) + b"C" * PAGE
+    assert (folder / "f").read_bytes() == expected
+
+
 def test_a_program_runs_from_the_mount(folder: Path):
     (folder / "script").write_text("#!/bin/sh\necho it runs\n")
     (folder / "script").chmod(0o755)
