@@ -399,7 +399,7 @@ class AttributeRequests(Twins):
             value = self._shown_xattr(target, name)
             if value is not None:
                 return value
-        raise posix_error(errno.ENODATA if name.startswith(XATTR_KINDS) else errno.EOPNOTSUPP, name)
+        raise posix_error(_lacking(name), name)
 
     def _shown_xattr(self, target: Target, name: bytes) -> bytes | None:
         inode, values = target.inode, self._xattr_values(target.inode.ino, name)
@@ -430,9 +430,9 @@ class AttributeRequests(Twins):
         self._put_xattr(ino, name, value)
 
     def removexattr(self, ino: Ino, name: bytes) -> None:
-        """Raises OSError (ENODATA)."""
+        """Raises OSError (ENODATA, EINVAL, EOPNOTSUPP)."""
         if not self._has_xattr(ino, name):
-            raise posix_error(errno.ENODATA, name)
+            raise posix_error(_lacking(name), name)
         self._put_xattr(ino, name, None)
 
     def _has_xattr(self, ino: Ino, name: bytes) -> bool:
@@ -474,6 +474,13 @@ class AttributeRequests(Twins):
         if sum(len(name) + 1 for name in names) > XATTR_LIST_MAX:
             raise posix_error(errno.E2BIG)
         return names
+
+
+def _lacking(name: bytes) -> int:
+    """Return why there is no such extended attribute."""
+    if not name.startswith(XATTR_KINDS):
+        return errno.EOPNOTSUPP
+    return errno.EINVAL if name in XATTR_KINDS else errno.ENODATA
 
 
 def _storable(time_ns: int) -> int:

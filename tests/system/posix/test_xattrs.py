@@ -111,8 +111,11 @@ def test_xattrs_of_no_known_kind_are_refused(folder: Path):
     for name in ("unknown.x", "x", "user"):
         assert result(os.setxattr, path, name, b"1") == "ENOTSUP", name
         assert result(os.getxattr, path, name) == "ENOTSUP", name
+        assert result(os.removexattr, path, name) == "ENOTSUP", name
     for name in ("user.", "trusted."):
         assert result(os.setxattr, path, name, b"1") == "EINVAL", name
+        assert result(os.getxattr, path, name) == "EINVAL", name
+        assert result(os.removexattr, path, name) == "EINVAL", name
     assert os.listxattr(path) == []
 
 
