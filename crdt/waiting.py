@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 from crdt.codec import unpack
@@ -38,6 +39,26 @@ def waiting(state: State, ino: Ino) -> list[tuple[bytes, list[Place]]]:
     prefix = b"P" + ino.to_bytes(8, "big")
     rows = state.scan(prefix, prefix_end(prefix))
     return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
+
+
+ROWS_PASSED = 16  # of one file, before it is cheaper to look for the next one
+
+
+def waiting_files(state: State) -> Iterator[Ino]:
+    """Yield the files that wait for blocks, in order, at a cost that grows with their number alone."""
+    ino = -1
+    while True:
+        passed = 0
+        for key, _ in state.scan(b"P" + (ino + 1).to_bytes(8, "big"), b"Q"):
+            found = int.from_bytes(key[1:9], "big")
+            passed = passed + 1 if found == ino else 0
+            if passed == ROWS_PASSED:
+                break
+            if found != ino:
+                ino = found
+                yield Ino(found)
+        else:
+            return
 
 
 def is_here(state: State, inode: Inode, head: Head) -> bool:

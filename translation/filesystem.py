@@ -220,8 +220,7 @@ class FileSystem:
         self.known: dict[int, int] = {}  # inode -> lookup count
         replica.store.sync()  # what a killed process wrote may not be on the disk yet, and will be told
         self.recovered = self.content.recover()
-        for ino in replica.hiding():
-            replica.show_newest(ino)
+        replica.show_newest()
 
     def _held(self, ino: Ino) -> Ref | None:
         shown = self.content.held(ino)
@@ -495,8 +494,7 @@ class FileSystem:
         """Where a session ended that hid what was merged, the file shows that now."""
         uncovered = self.content.take_uncovered()
         if uncovered:
-            for ino in self.replica.hiding():
-                self.replica.show_newest(ino)
+            self.replica.show_newest()
         for ino in uncovered:
             self.replica.note_content(ino)
         if uncovered and self.replica.on_commit is not None:

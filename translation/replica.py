@@ -45,6 +45,7 @@ from crdt.state import VOLUME_KEY, State
 from crdt.store import Store
 from crdt.versions import owner
 from crdt.view import Changes, Transaction
+from crdt.waiting import waiting_files
 from translation.in_step import InStep
 
 FORMAT = 1
@@ -480,8 +481,20 @@ class Replica:
         """Return the files that show something older than their newest content."""
         return [Ino(int.from_bytes(key[1:], "big")) for key, _ in self.store.scan(b"L", b"M")]
 
-    def show_newest(self, ino: Ino) -> None:
-        """Nothing here goes on from what this file showed any more: show what came meanwhile."""
+    def show_newest(self) -> None:
+        """Where nothing here goes on from what a file showed any more, show what came meanwhile."""
+        waiting = waiting_files(self.state)
+        waits = next(waiting, None)
+        ready = []
+        for ino in self.hiding():
+            while waits is not None and waits < ino:
+                waits = next(waiting, None)
+            if ino != waits:
+                ready.append(ino)
+        for ino in ready:
+            self._show_newest(ino)
+
+    def _show_newest(self, ino: Ino) -> None:
         heads = Heads(self.state, self.held)
         with self.in_step.committing():
             changed = heads.complete(ino)

@@ -6,15 +6,18 @@ No time is measured.  A replica begins each of these with empty caches, so that 
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from crdt.blocks import BLOCK_SIZE
 from crdt.causality import VersionVector
 from crdt.encoding import decode_commit
 from crdt.facts import Ino, Ref
 from crdt.store import MemoryStore
+from crdt.waiting import ROWS_PASSED
 from tests.shell import Shell, exchange, shells
 from translation.branch import Shown
 
@@ -239,3 +242,44 @@ def test_a_conflict_that_is_merged_costs_the_rows_of_its_file():
     _, written = cost_of(b, lambda: b.hear(a))
     # Besides: the name, the mark of a name that needs rules, and which branch the number of the entry is.
     assert written == {"A": 100, "V": 100, "I": 100, "D": 100, "Q": 100, "E": 100, "Z": 2}
+
+
+def test_a_start_looks_at_the_rows_of_files_whose_contents_are_on_their_way_and_not_at_the_files():
+    """There may be a million of them, each of many blocks."""
+    a, b = shells(0, 0)
+    a.mkdir("d")
+    fill(a, "d", 50)
+    exchange(a, b)
+    for number in range(50):
+        a.write(f"d/A-{number}", os.urandom(50 * BLOCK_SIZE if number == 25 else 3_000).hex())
+    b.hear(a, blocks=False)
+    assert len(b.replica.hiding()) == 50
+    store = b.store = Counted(b.store.rows)
+    b.open()
+    assert store.rows_read["L"] == 50
+    assert store.rows_read["P"] <= 50 + ROWS_PASSED
+    assert store.rows_read["I"] == 0
+    assert not store.rows_written
+    b.fetch(a)
+    assert exchange(a, b)
+    assert b.replica.hiding() == []
+
+
+def test_a_start_shows_what_only_an_open_file_kept_from_showing():
+    a, b = shells(0, 0)
+    for name in ("before", "held", "waits"):
+        a.write(name, "old")
+    exchange(a, b)
+    fh = b.open_file("held")
+    a.write("before", b"x" * 5_000)
+    a.write("waits", b"y" * 5_000)
+    b.hear(a, blocks=False)
+    a.write("held", "new")
+    b.hear(a, blocks=False)
+    assert b.fs.read(fh, 0, 10) == b"old"
+    b.open()  # as after a crash: nobody has it open any more
+    assert {name: b.read(name) for name in ("before", "held", "waits")} == {
+        "before": b"old",
+        "held": b"new",
+        "waits": b"old",
+    }
