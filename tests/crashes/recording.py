@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 HEADER = struct.Struct("=IIQQQ")
 CONTROL = struct.Struct("=QQ")
-PAGE = 4096
+PAGE, SECTOR = 4096, 512
 
 
 class Kind(enum.IntEnum):
@@ -251,13 +251,16 @@ def renamed(names: Names, event: Event) -> None:
 
 
 def torn(file: File, random: Random) -> bytes:
-    """All but the end of the last write."""
+    """All but the end of the last write.  No sector is overwritten in part."""
     content = bytearray(file.synced)
     for event in file.since[:-1]:
         changed(content, event)
     if file.since:
         last = file.since[-1]
-        changed(content, last._replace(data=last.data[: random.randint(0, len(last.data))]))
+        end = last.offset + random.randint(0, len(last.data))
+        if end < len(content):
+            end = max(last.offset, end // SECTOR * SECTOR)
+        changed(content, last._replace(data=last.data[: end - last.offset]))
     return bytes(content)
 
 

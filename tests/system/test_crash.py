@@ -213,6 +213,42 @@ def test_a_killed_site_takes_no_number_twice_and_converges(pair: list[Site]):
         assert (b / f"after-{round_number}").read_bytes() == b"after the crash"
 
 
+# Saves by rename, again and again, each time with other bytes of another length.  Tells before and after.
+SAVER = """
+import itertools, os, sys
+name, new = (os.path.join(sys.argv[1], name) for name in ("f", "f.new"))
+for number in itertools.count(1):
+    with open(new, "wb") as file:
+        file.write(b"%d." % number * (number * 1_000 % 50_000 + 1))
+    print("doing", number, flush=True)
+    os.rename(new, name)
+    print("done", number, flush=True)
+"""
+
+
+def test_a_name_that_is_renamed_over_is_one_whole_file_to_readers_and_after_a_crash(site: Site):
+    root = site / "work"
+    root.mkdir()
+    (root / "f").write_bytes(b"0." * 1)
+
+    def read_whole() -> int:
+        content = (root / "f").read_bytes()
+        number = int(content.partition(b".")[0])
+        assert content == b"%d." % number * (number * 1_000 % 50_000 + 1), "a file that nobody wrote"
+        return number
+
+    with writer(SAVER, root) as process:
+        seen = [read_whole()]
+        while len(set(seen)) < 30:
+            seen.append(read_whole())
+        assert seen == sorted(seen), "what was replaced came back"
+        told = read_until_killed(process, site, 100)
+    done = max(int(line.split()[1]) for line in told if line.startswith("done"))
+    site.start()
+    site.wait_mounted()
+    assert read_whole() in (done, done + 1)
+
+
 def test_a_copied_tree_survives_a_crash_in_the_middle_and_is_finished(site: Site, tmp_path: Path):
     source = tmp_path / "source"
     for number in range(200):
