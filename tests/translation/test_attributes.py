@@ -114,10 +114,16 @@ def test_set_group_id_where_the_group_runs_nothing_stays_with_writes_and_owners(
 
 def test_a_directory_lists_itself_and_what_it_is_in_by_the_numbers_that_show():
     a, b = shells(0, 0)
+    opened = []
     for each in (a, b):
         each.mkdir("photos")
         each.mkdir(f"photos/of-{each.replica.name}")
+        opened.append(each.fs.opendir(each.stat("photos").ino))
     exchange(a, b)
+    for each, fh in zip((a, b), opened, strict=True):
+        (itself, attributes, _), *_ = each.fs.readdir(fh, 0)
+        assert (itself, attributes.ino) == (b".", each.stat("photos").ino), "as it shows now"
+        assert each.stat("photos").nlink == 1, "of a union nobody counts them"
     for each in (a, b):
         union = each.stat("photos").ino
         assert dots(each, "photos") == [*zip(DOTS, (union, ROOT), strict=True)]
@@ -134,6 +140,7 @@ def test_a_directory_that_a_peer_removed_is_read_no_more():
     a.world.tick()
     a.fs.rmdir(*a.at("d"))
     exchange(a, b)
-    with pytest.raises(FileNotFoundError):
-        next(b.fs.readdir(fh, 0))
+    for offset in (0, 1, 2):
+        with pytest.raises(FileNotFoundError):
+            next(b.fs.readdir(fh, offset))
     b.fs.releasedir(fh)
