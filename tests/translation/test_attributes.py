@@ -11,6 +11,7 @@ import pytest
 from crdt.encoding import TIME_MAX, TIME_MIN
 from crdt.facts import ROOT, Caller
 from tests.shell import Shell, exchange, shells
+from translation import namespace
 from translation.filesystem import DOTS
 
 
@@ -144,3 +145,22 @@ def test_a_directory_that_a_peer_removed_is_read_no_more():
         with pytest.raises(FileNotFoundError):
             next(b.fs.readdir(fh, offset))
     b.fs.releasedir(fh)
+
+
+# -- links -----------------------------------------------------------------------------------------
+
+
+def test_a_file_has_so_many_links_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    assert namespace.LINK_MAX == 65_000, "as ext4"
+    monkeypatch.setattr(namespace, "LINK_MAX", 3)
+    (a,) = shells(0)
+    a.write("f", "text")
+    a.link("f", "g")
+    a.link("g", "h")
+    for name in ("f", "h"):
+        with pytest.raises(OSError, match=os.strerror(errno.EMLINK)):
+            a.link(name, "i")
+    assert a.stat("f").nlink == 3
+    a.remove("g")
+    a.link("f", "i")
+    assert sorted(a.shows) == ["f", "h", "i"]
