@@ -38,6 +38,10 @@ EMPTY_DIGEST = bytes(HASH_SIZE)
 HOLE = b""
 NO_MAP = 0  # the number of no map: the content is inline, or nothing
 
+# Rows of a map that are looked at, at most, to say how much of a file is holes.
+FULL_MAX = 64
+ROWS_MAX = 2048
+
 _MODULUS = 1 << 256
 _ALL = (1 << MAP_CHUNK) - 1
 _MASK_SIZE = 8
@@ -207,6 +211,38 @@ class BlockMap:
             for slot, block_hash in self.decode(chunk, row).items():
                 if chunk * MAP_CHUNK + slot >= first:
                     yield chunk * MAP_CHUNK + slot, block_hash
+
+    def filled(self, count: int) -> int:
+        """Return how many of the first `count` blocks are no holes.
+
+        Of a map whose first FULL_MAX rows are full, or that has more than ROWS_MAX, the rest counts as full.
+        """
+        last, rest = divmod(count, MAP_CHUNK)
+        tail = (self._mask(last) & (1 << rest) - 1).bit_count() if rest else 0
+        filled = 0
+        for seen, (chunk, row) in enumerate(self.chunks() if last else ()):
+            if chunk >= last:
+                break
+            if seen == ROWS_MAX or (seen == FULL_MAX and filled == chunk * MAP_CHUNK):
+                return filled + (last - chunk) * MAP_CHUNK + tail
+            filled += self.checked_mask(chunk, row).bit_count()
+        return filled + tail
+
+    def filled_of(self, indices: Iterable[int]) -> set[int]:
+        """Return those of these indices that are no holes."""
+        slots: dict[int, int] = {}
+        for index in indices:
+            chunk, slot = divmod(index, MAP_CHUNK)
+            slots[chunk] = slots.get(chunk, 0) | 1 << slot
+        found = set()
+        for chunk, wanted in slots.items():
+            mask = self._mask(chunk) & wanted
+            found |= {chunk * MAP_CHUNK + slot for slot in range(MAP_CHUNK) if mask >> slot & 1}
+        return found
+
+    def _mask(self, chunk: int) -> int:
+        row = self.rows.get(map_key(self.ino, self.map_id, chunk))
+        return 0 if row is None else self.checked_mask(chunk, row)
 
     def chunks(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
         if first >= CHUNK_COUNT_MAX:  # a cut at the very end

@@ -432,7 +432,8 @@ def _entry(attributes: Attributes) -> llfuse.EntryAttributes:
     entry.st_gid = attributes.gid
     entry.st_rdev = attributes.rdev
     entry.st_size = attributes.size
-    entry.st_blocks = (attributes.size + 511) // 512
+    filled = attributes.size if attributes.filled is None else attributes.filled
+    entry.st_blocks = (filled + 511) // 512
     entry.st_blksize = IO_SIZE_BYTES
     entry.st_atime_ns = attributes.atime_ns
     entry.st_mtime_ns = attributes.mtime_ns

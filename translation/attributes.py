@@ -24,6 +24,7 @@ from crdt.versions import is_on_branch, kin, owner
 from crdt.view import shown_xattr
 from crdt.visible import is_orphan
 from translation.content import Content
+from translation.holes import Holes
 from translation.intent import owners_seen, posix_error
 from translation.replica import Moment, Replica
 from translation.twins import Twins
@@ -60,6 +61,7 @@ class Attributes(NamedTuple):
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+    filled: int | None = None  # bytes that are no holes, of a regular file
 
 
 class Access(NamedTuple):
@@ -84,6 +86,7 @@ class AttributeRequests(Twins):
     def __init__(self, replica: Replica, content: Content) -> None:
         super().__init__(replica)
         self.content = content
+        self.holes = Holes(self.state, content)
         self.accesses: dict[Ino, Access] = {}
 
     def target(self, ino: Ino) -> Target:
@@ -140,8 +143,11 @@ class AttributeRequests(Twins):
         if inode.is_directory:
             return self._directory_attributes(inode)
         birth = inode.births[0].fact
+        filled = None
         if target.head is not None:
             size, mtime_ns = self._size_and_mtime(ino, target, target.head)
+            if target.merged is None:
+                filled = self.holes.filled(ino, inode.ino, target.head.here, size)
         else:
             size, mtime_ns = len(birth.target), inode.births[0].wall_ns
             by_hand = inode.last_set(Field.MTIME)
@@ -163,6 +169,7 @@ class AttributeRequests(Twins):
             access.atime_ns,
             mtime_ns,
             max(self._changed_ns(inode), access.set_ns, mtime_ns if self.content.is_changed(ino) else 0),
+            filled,
         )
 
     def _access(self, ino: Ino, inode: Inode) -> Access:

@@ -207,6 +207,10 @@ class Gathered:
         self.blocks[index] = block
         self.weight += len(block) - before
 
+    def filled(self) -> set[int]:
+        """Return the blocks that were written and are no holes."""
+        return self.blocks.keys() | {index for index, key in self.places.items() if key != HOLE}
+
     def _keep(self, index: int, block: bytes | bytearray) -> None:
         old = self.blocks.get(index)
         self.weight += len(block) - (len(old) if old is not None else 0)

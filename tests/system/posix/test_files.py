@@ -221,6 +221,34 @@ def test_a_sparse_copy_has_the_same_bytes(folder: Path):
     for how in ("always", "auto", "never"):
         subprocess.run(["cp", f"--sparse={how}", "f", how], cwd=folder, check=True)
         assert (folder / how).read_bytes() == (folder / "f").read_bytes()
+    assert taken(folder / "auto") < 1 << 20
+    subprocess.run(["tar", "--create", "--sparse", "--file=tar", "f"], cwd=folder, check=True)
+    assert (folder / "tar").stat().st_size < 1 << 20
+    subprocess.run(["tar", "--extract", "--file=tar", "--transform=s/f/g/"], cwd=folder, check=True)
+    assert (folder / "g").read_bytes() == (folder / "f").read_bytes()
+
+
+def taken(path: Path) -> int:
+    """Return what du(1) says: the bytes that are no holes."""
+    return path.stat().st_blocks * 512
+
+
+def test_du_counts_no_holes(folder: Path):
+    path = folder / "f"
+    with opened(path, os.O_CREAT | os.O_RDWR) as file:
+        os.ftruncate(file, TIB)
+        os.fsync(file)
+        assert taken(path) < 1 << 20
+        os.pwrite(file, b"x" * 3_000_000, TIB // 2)
+        os.fsync(file)
+        assert 3_000_000 <= taken(path) < 4_000_000
+        os.ftruncate(file, TIB // 2 + 1_000_000)
+        os.fsync(file)
+        assert 1_000_000 <= taken(path) < 2_000_000
+    path.write_bytes(os.urandom(500_000))
+    with opened(path, os.O_RDONLY) as file:
+        os.fsync(file)
+    assert 500_000 <= taken(path) < 600_000
 
 
 def test_the_end_of_a_file_is_found_where_holes_are_looked_for(folder: Path):
