@@ -12,14 +12,15 @@ facts to the same commit that hold it:
   directory that showed only for what was inside;
 - a version keeps a content, a mode the bits of a union.
 
-This repeats until nothing is left to hold.  What is looked at: the names in whose contest the commit had a
-part (crdt.contest), and where other files and directories showed that it touched and that show otherwise
-now.  Where there is neither it costs one look at each.
+This repeats until nothing is left to hold, or what is left cannot be: a program gets no error for that.
+What is looked at: the names in whose contest the commit had a part (crdt.contest), and where other files and
+directories showed that it touched and that show otherwise now.  Where there is neither it costs one look at
+each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,14 +34,13 @@ from crdt.orphans import Orphan, orphan_entries
 from crdt.rows import Inode, Shown
 from crdt.state import State
 from crdt.versions import owner as owner_of
+from crdt.versions import surviving
 from crdt.view import Transaction
 from crdt.visible import orphan_key
 from translation.replica import Moment
 
 if TYPE_CHECKING:
     from translation.twins import Twins
-
-ROUNDS_MAX = 50
 
 
 class Locality:
@@ -61,7 +61,7 @@ class Locality:
         self.moment = moment
         self.meant = meant
         self.written = written
-        self.rounds = 0
+        self.added: set[Fact] = set()
 
     def repairs(self, transaction: Transaction) -> list[Fact]:
         """Return what has to be added to the facts of this transaction, which is finished but not committed;
@@ -70,24 +70,26 @@ class Locality:
         orphaned = self._unlisted(transaction)
         if not names and not orphaned:
             return []
-        self.rounds += 1
-        assert self.rounds < ROUNDS_MAX, f"{self.moment.dot}: what a request must hold has no end"
         before, after = transaction.view_before(), transaction.view_after()
         self.intents = copy(self.intents)
         self.intents.state, self.intents.view = before.state, before
-        stood = self._stood(after, names)
-        for entry in stood:
-            hold = self._hold_directory if entry.is_directory else self._hold_file
-            found = hold(after, entry)
-            if found:
+        for found in self._holds(after, self._stood(after, names), orphaned):
+            if not self.added.issuperset(found):
+                self.added.update(found)
                 return found
-        for entry in stood:
-            found = self._put_aside(after, entry)
-            if found:
-                return found
-        for orphan, hidden in orphaned[:1]:
-            return self.live.split(orphan, hidden)
         return []
+
+    def _holds(
+        self, after: View, stood: Sequence[Entry], orphaned: Sequence[tuple[Orphan, list[Ref]]]
+    ) -> Iterator[list[Fact]]:
+        """Yield what may hold what shows otherwise, the best first.  Where that was tried and did not help,
+        `repairs` goes on: a request is done all the same."""
+        for entry in stood:
+            yield self._hold_directory(after, entry) if entry.is_directory else self._hold_file(after, entry)
+        for entry in stood:
+            yield self._put_aside(after, entry)
+        for orphan, hidden in orphaned:
+            yield self.live.split(orphan, hidden)
 
     def _stood(self, after: View, names: Collection[NameKey]) -> list[Entry]:
         """What stood at these names and is not meant, the deepest first; also in a directory that makes one
@@ -156,6 +158,8 @@ class Locality:
         was, head = self.intents.head_of(entry), shown.head_of(now)
         if was == head or digest_at(self.intents.state, was) == digest_at(after.state, head):
             return []
+        if any(other.ref == was for other in surviving(after.state, row_of(after.state, entry.owner))):
+            return []  # it hides under another, and so would a version of it
         return [self.intents.version(self.moment, entry.owner, was, [], is_edit=True)]
 
     def _hold_twins(self, after: View, entry: Entry) -> list[Fact]:
@@ -263,7 +267,8 @@ class Locality:
 
     def _stood_at(self, now: Entry) -> bool:
         before = self.intents.view
-        return any(was.key == now.key for was in before.group(before.members(now.parent), now.raw))
+        stood = before.group(before.members(now.parent), now.raw)
+        return any(now.key in (was.key, *was.twins) for was in stood)
 
     def _pin(self, inode: Inode, link: LinkId, name: bytes) -> list[Fact]:
         """Keep the name; nothing where it is the raw name already, and another file took it."""

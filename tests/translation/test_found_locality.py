@@ -140,6 +140,29 @@ def test_a_write_to_a_conflict_entry_lets_no_twin_of_the_file_beside_it_out():
     assert exchange(*peers) == a.shows
 
 
+def test_a_content_stays_that_hides_once_the_entry_of_the_nearest_fork_is_gone():
+    """C wrote m, then x; B p, and on p A q and B m.  As long as A's branch is there that B parted from last,
+    B's m is no part of what C did.  A's entry becomes a file of its own.
+
+    B's m hid under C's x, and to write it once more, as often as it was done, did not help: chmod failed.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    c.write("f", "m")
+    c.write("f", "x")
+    b.write("f", "p")
+    a.hear(b)
+    a.write("f", "q")
+    b.write("f", "m")
+    before = exchange(*peers)
+    entries = entry_of(before, "f", "A"), entry_of(before, "f", "C")
+    assert before == {"f": "m", entries[0]: "q", entries[1]: "x"}
+    a.chmod(entries[0], 0o600)
+    assert a.shows == before
+    assert exchange(*peers) == before
+
+
 # -- what an open file brings back -----------------------------------------------------------------------
 
 
