@@ -14,6 +14,7 @@ from typing import cast
 
 from crdt.absorption import shown_heads, together
 from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
+from crdt.causality import Dot
 from crdt.codec import pack, unpack
 from crdt.facts import Ino, Ref, Version
 from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
@@ -231,9 +232,17 @@ class Heads:
             fact = new.fact
         self.state.set_version(ref, StoredVersion(*first, fact, tuple(later)))
         inode = self.state.edit(owner(self.state, ref))
+        inode.heads = [_dated(head, ref, first) for head in inode.heads]
+        inode.settled = [(_dated(head, ref, first), by) for head, by in inode.settled]
+        self.touched.add(inode.ino)
+        for parent in fact.parents:
+            self._settle_earlier(parent, first[1])
+
+    def _settle_earlier(self, ref: Ref, hlc: int) -> None:
+        """What settled this head is older than was known here."""
+        inode = self.state.edit(owner(self.state, ref))
         inode.heads = [
-            head._replace(dot=first[0], hlc=first[1], wall_ns=first[2]) if head.ref == ref else head
-            for head in inode.heads
+            head._replace(closed=min(head.closed, hlc)) if head.ref == ref else head for head in inode.heads
         ]
         self.touched.add(inode.ino)
 
@@ -520,3 +529,11 @@ class Heads:
         if inode is None:
             raise KeyError(ino)
         return inode
+
+
+def _dated(head: Head, ref: Ref, made: tuple[Dot, int, int]) -> Head:
+    """A head, or what shows instead of it, with the stamp of who made this version first."""
+    before = None if head.before is None else _dated(head.before, ref, made)
+    if head.ref == ref:
+        head = head._replace(dot=made[0], hlc=made[1], wall_ns=made[2])
+    return head._replace(before=before)

@@ -171,3 +171,21 @@ def test_a_rename_of_a_file_that_an_edit_keeps_overwrites_no_block_of_it():
     b.append("f", ", and more")
     a.move("f", "g")
     assert exchange(*peers) == {"g": "edited, and more"}
+
+
+def test_a_content_was_let_go_when_the_first_of_two_settled_it():
+    """A and B remove one entry, A's clock is ahead; which content shows where all are let go is told by when.
+
+    Who had heard of A's choice first kept A's time.
+    """
+    a, b, c = peers = shells(1000, 0, 0)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    entry = entry_of(exchange(*peers), "f", "B")
+    ino = Ino(b.stat(entry).ino)
+    b.remove(entry)
+    a.remove(entry)
+    c.hear(a)
+    exchange(*peers)
+    heads = [head for shell in peers for head in shell.replica.state.known(ino).heads]
+    assert len({head.closed for head in heads}) == 1

@@ -284,3 +284,27 @@ def test_a_file_has_one_time_of_change_where_two_made_one_choice():
     b.remove(entry)
     assert exchange(a, b) == {"f": "from B"}
     assert a.stat("f").ctime_ns == b.stat("f").ctime_ns
+
+
+def test_a_choice_that_is_a_head_again_is_as_old_as_the_older_of_who_made_it():
+    """C settles the choice that A made, hears that B had made it before, and then that D's branch, on which
+    it was settled, is a file of its own: so A's and B's choice is a head of f again.
+
+    That head had kept the stamp and the time of A, whose clock is ahead.
+    """
+    a, b, c, d, e = peers = shells(1000, 0, 0, 0, 0)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    entry = entry_of(exchange(*peers), "f", "B")
+    b.remove(entry)
+    a.remove(entry)
+    d.write("f", "D")
+    e.write("f", "E")
+    c.hear(a, d)
+    c.append("f", ", and C")
+    c.hear(b)
+    e.hear(d)
+    e.chmod(entry_of(e.shows, "f", "D"), 0o600)
+    shown = exchange(*peers)
+    assert shown == {"f": "E", entry_of(shown, "f", "D"): "D, and C"}
+    assert len({shell.stat("f").ctime_ns for shell in peers}) == 1
