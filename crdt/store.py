@@ -25,6 +25,11 @@ class Reader(Protocol):
 
 
 class Store(Reader, Protocol):
+    """A block (docs/formats.md, rows `K`) that is not what its hash says, or cannot be read, is as one
+    that is not here: `get` returns None, and its key is in `damaged` until it is put again."""
+
+    damaged: set[bytes]
+
     def commit(self, batch: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
         """Put these rows, and delete those whose value is None, as one."""
 
@@ -45,9 +50,10 @@ class MemoryStore:
         self.keys = sorted(self.rows)
         self.durable: dict[bytes, bytes] = dict(self.rows)
         self.unsynced: list[Mapping[bytes, bytes | None]] = []
+        self.damaged: set[bytes] = set()  # a memory has none, but for what a test puts there
 
     def get(self, key: bytes) -> bytes | None:
-        return self.rows.get(key)
+        return None if key in self.damaged else self.rows.get(key)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         found = self.keys[bisect_left(self.keys, start) : bisect_left(self.keys, end)]
@@ -64,6 +70,7 @@ class MemoryStore:
                 self.rows[key] = value
             elif self.rows.pop(key, None) is not None:
                 del self.keys[bisect_left(self.keys, key)]
+        self.damaged.difference_update(batch)
         self.unsynced.append(dict(batch))
         if sync:
             self.sync()

@@ -5,8 +5,9 @@ With a daemon it is asked; without one the store is opened, and nothing in it is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -20,6 +21,8 @@ from elmer.exits import ExitStatus
 from elmer.target import resolve, resolve_store
 
 if TYPE_CHECKING:
+    from crdt.store import Store
+    from translation.fsck import Finding
     from translation.listing import Listing
 
 T = TypeVar("T")
@@ -167,29 +170,38 @@ def conflicts(target: str, *, as_json: bool) -> None:
 def fsck(store: str, *, as_json: bool) -> int:
     """Check every invariant of a store that is not mounted.  Changes nothing.
 
-    Exit status 1: something is wrong, and each finding is printed.
+    Exit status 1: something is wrong, and each finding is printed, with the files that it is about.
+    Exit status 4: the store cannot be mounted; what can be read of it was checked all the same.
 
     \b
     Example:
       elmer umount /mnt/photos && elmer fsck /srv/photos
     """
-    from elmer.volume import opened_store
-    from translation.fsck import check
+    from elmer.volume import opened_to_check
+    from translation.fsck import Finding, check
 
+    logging.getLogger("elmer").addHandler(logging.NullHandler())  # all is in the findings
     directory = resolve_store(store)
     waiting = Console(stderr=True)
     with (
         held(directory, "fsck"),
-        opened_store(directory) as rows,
+        opened_to_check(directory) as (rows, refusal),
         waiting.status("checking") as progress,
     ):
-        findings = [
-            finding._asdict()
-            for finding in check(rows, lambda count: progress.update(f"{count} rows checked"))
-        ]
-    text = "\n".join(f"{finding['key']}: {finding['problem']}" for finding in findings)
-    say({"findings": findings}, text or f"{directory.path} is in order", as_json=as_json)
+        findings = [Finding("", refusal)] if refusal else []
+        if rows is not None:
+            findings += check(cast("Store", rows), lambda count: progress.update(f"{count} rows checked"))
+    text = "\n".join(map(_finding_text, findings))
+    said = {"findings": [finding._asdict() for finding in findings]}
+    say(said, text or f"{directory.path} is in order", as_json=as_json)
+    if refusal:
+        return ExitStatus.STORE
     return ExitStatus.NOT_SO if findings else ExitStatus.DONE
+
+
+def _finding_text(finding: Finding) -> str:
+    of = f"  [{', '.join(finding.paths)}]" if finding.paths else ""
+    return f"{finding.key}: {finding.problem}{of}".removeprefix(": ")
 
 
 def _at_rest(directory: StoreDirectory, command: str, call: Callable[[Listing], T]) -> T:

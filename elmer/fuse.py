@@ -12,6 +12,7 @@ the wait for blocks that are not here.  See docs/concurrency.md.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -23,7 +24,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import llfuse
 
+from crdt.facts import Ino
 from crdt.rights import CAPABILITY
+from elmer.recovery import name_of
 from replication.hub import BlocksUnavailableError
 from translation.filesystem import Attributes, BlocksMissing, Caller
 from translation.mounted import Mounted
@@ -47,6 +50,8 @@ CHOICES = ("dev", "nodev", "suid", "nosuid", "exec", "noexec")
 NAME_BYTES_MAX = 255
 # What programs take as the size of their buffers: as much as one request carries.
 IO_SIZE_BYTES = 128 << 10
+# Of these the first argument is a file handle, of all others an inode.
+BY_HANDLE = {"read", "write", "flush", "fsync", "release", "readdir", "fsyncdir", "releasedir"}
 ACL_PREFIX = b"system.posix_acl_"
 CAPABILITY_ANSWERS_MAX = 10_000
 
@@ -105,8 +110,10 @@ def request(
                     return handler(self, *args, **kwargs)
                 except BlocksMissing as missing:
                     hashes = missing.hashes
-                self.wait_for_blocks(hashes)
+                self.wait_for_blocks(hashes, handler.__name__, args)
         except OSError as error:
+            if error.errno in (None, errno.EIO):
+                log.error("%s: %s", self.subject(handler.__name__, args), error)  # noqa: TRY400  (the disk)
             raise llfuse.FUSEError(error.errno or errno.EIO) from error
         except llfuse.FUSEError:
             raise
@@ -198,7 +205,18 @@ class Operations(llfuse.Operations):
         finally:
             self.waiting.release()
 
-    def wait_for_blocks(self, hashes: Sequence[bytes]) -> None:
+    def subject(self, request: str, arguments: Sequence[object]) -> str:
+        """Return what a request is and which file it is about, for the log."""
+        number = arguments[0] if arguments and isinstance(arguments[0], int) else 0
+        handle = self.filesystem.handles.get(number) if request in BY_HANDLE else None
+        ino = Ino(number if handle is None else handle.ino)
+        below = os.fsdecode(arguments[1]) if len(arguments) > 1 and isinstance(arguments[1], bytes) else ""
+        name = "?"
+        with contextlib.suppress(Exception):  # what is damaged may be what has the name
+            name = name_of(self.filesystem, ino)
+        return f"{request} of {name or '/'}{below and f' at {below!r}'} (inode {ino:#x})"
+
+    def wait_for_blocks(self, hashes: Sequence[bytes], request: str, arguments: Sequence[object]) -> None:
         """Return when these blocks are here.  Raises FUSEError (EIO) where no peer gives them."""
         with llfuse.lock_released:
             if not self.waiting.acquire(timeout=TURN_S):
@@ -206,7 +224,8 @@ class Operations(llfuse.Operations):
             try:
                 self.fetch(hashes).result(BLOCKS_S)
             except (BlocksUnavailableError, TimeoutError) as error:
-                log.warning("no peer gives %d blocks that are read: %s", len(hashes), error)
+                subject = self.subject(request, arguments)
+                log.warning("%s: no peer gives %d blocks that it needs: %s", subject, len(hashes), error)
                 raise llfuse.FUSEError(errno.EIO) from error
             finally:
                 self.waiting.release()

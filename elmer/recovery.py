@@ -49,12 +49,12 @@ def recovery(store: RocksStore, filesystem: FileSystem) -> Recovery:
     """Return what was recovered when these two were made."""
     found: Recovered = filesystem.recovered
     files, waiting, lost = (
-        tuple(_name(filesystem, ino) for ino in inos) for inos in (found.made, found.waiting, found.lost)
+        tuple(name_of(filesystem, ino) for ino in inos) for inos in (found.made, found.waiting, found.lost)
     )
     return Recovery(store.read_back, files, waiting, lost, found.freed)
 
 
-def _name(filesystem: FileSystem, ino: Ino) -> str:
+def name_of(filesystem: FileSystem, ino: Ino) -> str:
     """Return the path of a file; of a conflict entry that of its file."""
     inode = filesystem.attributes.target(ino).inode
     if not inode.shown:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -42,13 +43,16 @@ from rocksdict import (
     WriteOptions,
 )
 
+from crdt.blocks import HASH_SIZE, hash_of
 from elmer.log_files import count_batches, guard
 from elmer.rocks_options import BLOCKS, CACHE_BYTES, FAMILIES, FAMILY_OF, GIB, database
 from elmer.space import Sizes
 from elmer.store_errors import Refusal, StoreError, as_os_error, as_store_error
 from elmer.store_files import Mark, check_format, check_tail, make_directory, seal
 
-__all__ = ["Refusal", "RocksStore", "Snapshot", "StoreError"]
+log = logging.getLogger(__name__)
+
+__all__ = ["Refusal", "RocksStore", "Rows", "Snapshot", "StoreError", "remains"]
 
 CHUNK_ROWS_MAX = 256  # of a snapshot's scan: of blocks of 32 KiB 8 MiB
 
@@ -56,11 +60,74 @@ GARBAGE_MAX = 0.25  # of the bytes in blob files, before it is worth copying wha
 COPIED_SHARE_MIN, COPIED_BYTES = 1 / 16, GIB  # in one step: what it needs in space and in time
 
 MEMTABLES = "rocksdb.cur-size-all-mem-tables"
+BLOCK_KIND, BLOCK_KEY_SIZE = ord("K"), 1 + HASH_SIZE
 STALLED = "Result incomplete: Write stall"
 PAUSE_S = 0.001
 
 
-class RocksStore:
+class Rows:
+    """The rows of an open RocksDB, to read: see crdt.store.Reader for the contract."""
+
+    def __init__(self, path: Path, db: Rdict) -> None:
+        self.path = path
+        self.damaged: set[bytes] = set()
+        self._families = {name: db.get_column_family(name) for name in FAMILIES}
+        self._get = {kind: self._families[name].get for kind, name in FAMILY_OF.items()}
+        self._get_block = self._get[BLOCK_KIND]
+        self._get[BLOCK_KIND] = self._intact_block
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of this row.  Raises OSError (EIO) where it is damaged on the disk."""
+        try:
+            return self._get[key[0]](key)
+        except Exception as error:
+            raise as_os_error(error, self.path, key) from error
+
+    def _intact_block(self, key: bytes) -> bytes | None:
+        """Return a block, None where there is none or another one than its hash says (Store.damaged).
+
+        RocksDB looks at checksums of 32 bits of what it reads from the disk; this is of what is read.
+        """
+        try:
+            block: bytes | None = self._get_block(key)
+        except Exception as error:
+            if len(key) != BLOCK_KEY_SIZE:
+                raise
+            self._note_damage(key, str(as_os_error(error, self.path).strerror))
+            return None
+        if block is not None and len(key) == BLOCK_KEY_SIZE and hash_of(block) != key[1:]:
+            self._note_damage(key, f"in {self.path} it is not what its hash says")
+            return None
+        return block
+
+    def _note_damage(self, key: bytes, why: str) -> None:
+        if key not in self.damaged:
+            self.damaged.add(key)
+            log.error("block %s is damaged, and read as if it were not here: %s", key[1:].hex(), why)
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """See Store.scan.  Raises OSError (EIO) at a damaged row."""
+        # SUBTLE: RocksDB keeps a pointer into the bound, and the iterator no reference to it.  It lives
+        # as long as the iterator because both are locals of this generator.
+        bound = ReadOptions()
+        bound.set_iterate_upper_bound(end)
+        # Not Rdict.items, which ends at a damaged row as if there were no more.
+        rows = self._families[FAMILY_OF[start[0]]].iter(bound)
+        key, value, step = rows.key, rows.value, rows.prev if reverse else rows.next
+        try:
+            if reverse:
+                rows.seek_to_last()
+            else:
+                rows.seek(start)
+            while (found := key()) is not None and found >= start:
+                yield found, value()
+                step()
+            rows.status()
+        except Exception as error:
+            raise as_os_error(error, self.path, start) from error
+
+
+class RocksStore(Rows):
     """A store in a directory: see crdt.store.Store for the contract.
 
     `create` makes a new one; the directory may be missing or empty, its parent must be there.
@@ -89,8 +156,7 @@ class RocksStore:
         self._newest = self._db.latest_sequence_number  # each row has a number, in order of commits
         self._durable = self._newest()  # opening wrote what was in the log to synced files
         self._mark.write(self._durable)
-        self._families = {name: self._db.get_column_family(name) for name in FAMILIES}
-        self._get = {kind: self._families[name].get for kind, name in FAMILY_OF.items()}
+        super().__init__(path, self._db)
         handles = {name: self._db.get_column_family_handle(name) for name in FAMILIES}
         self._handles = {kind: handles[name] for kind, name in FAMILY_OF.items()}
         impatient = WriteOptions()
@@ -101,34 +167,6 @@ class RocksStore:
         self._turn = threading.Condition()
         self._rounds_begun = self._rounds_ended = 0
         self._failure: OSError | None = None  # of the last round of syncs
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return the value of this row.  Raises OSError (EIO) where it is damaged on the disk."""
-        try:
-            return self._get[key[0]](key)
-        except Exception as error:
-            raise as_os_error(error, self.path, key) from error
-
-    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """See Store.scan.  Raises OSError (EIO) at a damaged row."""
-        # SUBTLE: RocksDB keeps a pointer into the bound, and the iterator no reference to it.  It lives
-        # as long as the iterator because both are locals of this generator.
-        bound = ReadOptions()
-        bound.set_iterate_upper_bound(end)
-        # Not Rdict.items, which ends at a damaged row as if there were no more.
-        rows = self._families[FAMILY_OF[start[0]]].iter(bound)
-        key, value, step = rows.key, rows.value, rows.prev if reverse else rows.next
-        try:
-            if reverse:
-                rows.seek_to_last()
-            else:
-                rows.seek(start)
-            while (found := key()) is not None and found >= start:
-                yield found, value()
-                step()
-            rows.status()
-        except Exception as error:
-            raise as_os_error(error, self.path, start) from error
 
     def commit(self, batch: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
         """Put and delete these rows as one.  Raises OSError (ENOSPC, EIO): then none is visible."""
@@ -154,6 +192,8 @@ class RocksStore:
             self._stopped = True
             raise as_os_error(error, self.path) from error
         self._stopped = False
+        if self.damaged:
+            self.damaged.difference_update(batch)
         return True
 
     def sync(self) -> None:
@@ -267,6 +307,16 @@ class RocksStore:
             self._mark.close()
 
 
+@contextlib.contextmanager
+def remains(path: Path) -> Iterator[Rows]:
+    """Yield what can be read of a store that is not opened because it is damaged; nothing is changed.
+
+    What cannot be read raises OSError (EIO).  Raises StoreError where nothing can.
+    """
+    with _open(path, AccessType.read_only(error_if_log_file_exist=False), paranoid=False) as db:
+        yield Rows(path, db)
+
+
 class Snapshot:
     """The store as it was at one moment, held by one iterator a family.
 
@@ -340,11 +390,12 @@ def _look(path: Path, claimed: int) -> int:
     return count_batches(path, newest)
 
 
-def _open(path: Path, access: AccessType, *, create: bool = False) -> Rdict:
+def _open(path: Path, access: AccessType, *, create: bool = False, paranoid: bool = True) -> Rdict:
     cache = Cache.new_hyper_clock_cache(CACHE_BYTES, estimated_entry_charge=0)
     memtables = Sizes.of(path).memtables
     families = {name: make(cache, memtables) for name, make in FAMILIES.items()}
     options = database(memtables)
+    options.set_paranoid_checks(enabled=paranoid)
     options.create_if_missing(create)
     options.create_missing_column_families(create)
     try:

@@ -34,7 +34,6 @@ def database(memtables: int) -> Options:
     `memtables` bytes are in memory at most, of all families, before the fullest is written out.
     """
     options = Options(raw_mode=True)
-    options.set_paranoid_checks(enabled=True)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_max_total_wal_size(memtables * 3 // 2)  # what a start after a crash replays at most
     options.set_db_write_buffer_size(memtables)

@@ -46,6 +46,24 @@ def damaged(path: Path, what: str) -> StoreError:
     return StoreError(Refusal.DAMAGED, path, what, advice)
 
 
+# What lies in the files of RocksDB that its errors name.
+HOLDS = {
+    r"\d+\.sst": "rows: names, attributes, versions, or where blocks lie",
+    r"\d+\.blob": "contents of files",
+    r"\d+\.log": "the newest changes",
+    r"MANIFEST-\d+": "the list of the other files",
+    "CURRENT": "which list of the other files is in use",
+}
+
+
+def _held(text: str) -> str:
+    """Return what is in the file that RocksDB speaks of, in brackets."""
+    for pattern, holds in HOLDS.items():
+        if found := re.search(rf"\b{pattern}\b", text):
+            return f" ({found[0]} holds {holds})"
+    return ""
+
+
 def as_os_error(error: Exception, path: Path, key: bytes = b"") -> OSError:
     """Return what RocksDB says as an OSError.
 
@@ -53,7 +71,7 @@ def as_os_error(error: Exception, path: Path, key: bytes = b"") -> OSError:
     """
     if type(error) is not Exception:
         raise error
-    text = str(error)
+    text = " ".join(str(error).split())
     number = errno.ENOSPC if _errno(text) in NO_SPACE else errno.EIO
     row = f" (at row {key[:1].decode(errors='replace')} {key[1:].hex()})" if key else ""
     return OSError(number, text + row, str(path))
@@ -69,7 +87,7 @@ def as_store_error(error: Exception, path: Path) -> Exception:
     if number in NO_SPACE:
         return StoreError(Refusal.DISK_FULL, path, text, "make room on the disk")
     if number in (errno.EIO, errno.ENOENT):
-        return damaged(path, text)
+        return damaged(path, " ".join(text.split()) + _held(text))
     return OSError(number, text, str(path))
 
 

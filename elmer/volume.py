@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from crdt.causality import REPLICA_MAX, ReplicaId
@@ -24,7 +24,7 @@ from elmer.config import Config
 from elmer.directory import StoreDirectory
 from elmer.exits import CommandError, ExitStatus
 from elmer.joining import Request, decode_members, encode_request
-from elmer.rocks import RocksStore
+from elmer.rocks import RocksStore, Rows, remains
 from elmer.space import release_if_full
 from elmer.store_errors import Refusal, StoreError
 from elmer.ticket import ID_BYTES, KEY_BYTES, Ticket
@@ -36,6 +36,7 @@ from translation.replica import NewerFormat, Replica, Volume
 NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 DIRECTORY_MODE = 0o700
 # Of these the arguments of the command are the cause, not the store.
+DAMAGED = {Refusal.DAMAGED, Refusal.LOST_TAIL}
 USAGE = {Refusal.NOT_A_STORE, Refusal.NOT_EMPTY}
 
 
@@ -102,6 +103,37 @@ def opened_store(directory: StoreDirectory) -> Iterator[RocksStore]:
     finally:
         with _told():
             store.close()
+
+
+@contextmanager
+def opened_to_check(directory: StoreDirectory) -> Iterator[tuple[Rows | None, str]]:
+    """As `opened_store`, also where the store is damaged: yield what can be read of it, None where that is
+    nothing, and why it is not opened.  Nothing is changed then."""
+    try:
+        store = RocksStore(directory.rows)
+    except StoreError as error:
+        if error.refusal not in DAMAGED:
+            with _told():
+                raise
+        with _remains(directory) as rows:
+            yield rows, str(error)
+        return
+    try:
+        yield store, ""
+    finally:
+        with _told():
+            store.close()
+
+
+@contextmanager
+def _remains(directory: StoreDirectory) -> Iterator[Rows | None]:
+    with ExitStack() as stack:
+        try:
+            rows = stack.enter_context(remains(directory.rows))
+        except StoreError:
+            yield None
+        else:
+            yield rows
 
 
 @contextmanager

@@ -5,6 +5,8 @@ What is kept incrementally is computed here again from the facts, and compared: 
 somewhere: heads to versions, block maps to blocks (here, or known to be wanted), arrivals to rows, names to
 inodes.  The tree must be a tree: every directory that shows leads up to the root.
 
+What cannot be read is a finding like any other, and the rest is looked at all the same.
+
 Reads only; the store must not be in use by others.
 """
 
@@ -28,6 +30,7 @@ from crdt.store import Store
 from crdt.versions import first_version
 from crdt.visible import is_orphan, orphan_key, orphans, visible
 from crdt.waiting import waiting_key, wanted_key
+from translation.damage import Whose, readable_rows
 from translation.replica import CLOCK_KEY, Replica
 
 T = TypeVar("T")
@@ -38,6 +41,7 @@ PROGRESS_ROWS = 10_000
 class Finding(NamedTuple):
     key: str  # of the row, as the documentation of the formats writes it
     problem: str
+    paths: tuple[str, ...] = ()  # what it is about, as far as that can be told
 
 
 class Check:
@@ -48,27 +52,40 @@ class Check:
         self.view = View(self.state, replica.member_name)
         self.view.count_marks()
         self.on_progress = on_progress
+        self.whose = Whose(store)
         self.rows = 0
         self.expected: dict[tuple[Ino, int], dict[bytes, list[Item]]] = {}
         self.counts: dict[Ino, list[int]] = {}
+        self.unread: list[Finding] = []
+        self.is_damaged = False  # something could not be read
+        self.wrong_blocks: set[bytes] = set()  # hashes
 
     def run(self) -> Iterator[Finding]:
-        yield from self._directories()
-        yield from self._inodes()
-        yield from self._orphans()
-        yield from self._record_rows()
-        yield from self._names()
-        yield from self._counts()
-        yield from self._arrivals()
-        yield from self._blocks()
-        yield from self._wanted()
+        for step in (
+            self._blocks,
+            self._directories,
+            self._inodes,
+            self._orphans,
+            self._record_rows,
+            self._names,
+            self._counts,
+            self._arrivals,
+            self._wanted,
+        ):
+            yield from _going_on(b"", step())
+            yield from self.unread
+            self.is_damaged = self.is_damaged or bool(self.unread)
+            self.unread.clear()
 
     def _rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self.store.scan(kind, bytes([kind[0] + 1])):
+        for key, value in readable_rows(self.store, kind, self._note_damage):
             self.rows += 1
             if self.on_progress is not None and self.rows % PROGRESS_ROWS == 0:
                 self.on_progress(self.rows)
             yield key, value
+
+    def _note_damage(self, start: bytes, error: OSError) -> None:
+        self.unread.append(Finding(shown_key(start), f"rows from here on cannot be read: {error}"))
 
     # -- directories -------------------------------------------------------------------------------
 
@@ -109,17 +126,14 @@ class Check:
             ino = Ino(int.from_bytes(key[1:], "big"))
             try:
                 inode = self.state.inode(ino)
-            except CorruptStore:
+            except (CorruptStore, OSError):
                 continue  # found above
             if inode is None:
                 continue
-            if inode.is_directory:
-                yield from self._directory(key, inode)
-            else:
-                yield from self._file(key, inode)
+            yield from _going_on(key, (self._directory if inode.is_directory else self._file)(key, inode))
             for place in inode.shown:
                 self._expect(inode, place)
-            yield from self._records(key, inode)
+            yield from _going_on(key, self._records(key, inode))
 
     def _records(self, key: bytes, inode: Inode) -> Iterator[Finding]:
         has_records = bool(records_of(self.state, inode))
@@ -196,7 +210,10 @@ class Check:
             return
         owner = inode.ino
         for index, block_hash in BlockMap(self.state, head.map_ino, head.map).items():
-            if self.store.get(block_key(block_hash)) is not None:
+            block = self.store.get(block_key(block_hash))
+            if block_hash in self.wrong_blocks or block_key(block_hash) in self.store.damaged:
+                yield Finding(shown_key(key), f"block {index}, {block_hash.hex()}, is damaged")
+            if block is not None or block_key(block_hash) in self.store.damaged:
                 continue
             if self.store.get(wanted_key(block_hash, owner)) is None:
                 yield Finding(shown_key(key), f"block {index} is not here, and nobody waits for it")
@@ -228,11 +245,21 @@ class Check:
             if self.store.get(names_row_key(directory, name_hash)) != mark:
                 yield Finding(shown_key(key), "its mark of conflicts is wrong")
             if marked:
-                yield from self._unique(key, directory, names)
+                yield from _going_on(key, self._unique(key, directory, names))
+            if self.is_damaged:
+                yield from self._unreadable(names)
         for (directory, name_hash), names_missing in self.expected.items():
-            yield Finding(
-                shown_key(names_key(directory, name_hash)), f"names are missing: {sorted(names_missing)}"
-            )
+            paths = tuple(self.whose.path(directory, name) for name in sorted(names_missing))
+            problem = f"names are missing: {sorted(names_missing)}"
+            yield Finding(shown_key(names_key(directory, name_hash)), problem, paths)
+
+    def _unreadable(self, names: dict[bytes, tuple[Item, ...]]) -> Iterator[Finding]:
+        """Files whose own rows are what is damaged."""
+        for items in names.values():
+            for item in items:
+                key = inode_key(item.ino)
+                if not _is_readable(self.store, key):
+                    yield Finding(shown_key(key), "the inode of what stands here cannot be read")
 
     def _unique(self, key: bytes, directory: Ino, names: dict[bytes, tuple[Item, ...]]) -> Iterator[Finding]:
         members = self.view.members(directory)
@@ -282,7 +309,7 @@ class Check:
                 yield Finding(shown_key(key), f"the commit {dot} is twice here, or not in the vector")
             seen.add(dot)
             for row in keys:
-                if self.store.get(row) is None:
+                if _is_readable(self.store, row) and self.store.get(row) is None:
                     yield Finding(shown_key(key), f"its row {shown_key(row)} is missing")
         if count != end:
             yield Finding(shown_key(CLOCK_KEY), f"{end} arrivals are counted, there are {count}")
@@ -292,6 +319,7 @@ class Check:
     def _blocks(self) -> Iterator[Finding]:
         for key, value in self._rows(b"K"):
             if hash_of(value) != key[1:] or trimmed(value) != value:
+                self.wrong_blocks.add(key[1:])
                 yield Finding(shown_key(key), "the block is not what its hash says")
 
     def _wanted(self) -> Iterator[Finding]:
@@ -341,14 +369,43 @@ def shown_key(key: bytes) -> str:
     return f"{key[:1].decode('ascii', 'replace')}:{key[1:].hex()}"
 
 
+def _going_on(key: bytes, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """What cannot be read ends one check, and no other."""
+    try:
+        yield from findings
+    except CorruptStore as error:
+        yield Finding(shown_key(error.key), str(error))
+    except OSError as error:
+        yield Finding(shown_key(key), f"it cannot be read: {error}")
+
+
+def _is_readable(store: Store, key: bytes) -> bool:
+    try:
+        store.get(key)
+    except OSError:
+        return False
+    return True
+
+
 def check(store: Store, on_progress: Callable[[int], None] | None = None) -> Iterator[Finding]:
     """Yield what is wrong with a store; nothing for a sound one."""
+    whose = Whose(store)
+    for finding in _findings(store, on_progress):
+        yield finding if finding.paths else finding._replace(paths=whose.paths(_key_of(finding)))
+
+
+def _key_of(finding: Finding) -> bytes:
+    kind, _, rest = finding.key.partition(":")
+    return kind.encode() + bytes.fromhex(rest)
+
+
+def _findings(store: Store, on_progress: Callable[[int], None] | None) -> Iterator[Finding]:
     try:
         replica = Replica(store, lambda: 0)
+        checks = Check(replica, on_progress)
     except CorruptStore as error:
         yield Finding(shown_key(error.key), str(error))
-        return
-    try:
-        yield from Check(replica, on_progress).run()
-    except CorruptStore as error:
-        yield Finding(shown_key(error.key), str(error))
+    except OSError as error:
+        yield Finding(":", f"what every start needs cannot be read: {error}")
+    else:
+        yield from checks.run()

@@ -459,11 +459,16 @@ class Replica:
         return [self.store.get(block_key(h)) for h in hashes]
 
     def add_blocks(self, blocks: Sequence[bytes]) -> None:
-        """Store blocks that were asked for; files that waited for the last of them show their content."""
+        """Store blocks that were asked for; files that waited for the last of them show their content.
+
+        A block that was damaged here is whole again.
+        """
         heads = Heads(self.state, self.held)
         with self.in_step.committing():
             for block in blocks:
-                heads.arrived(hash_of(block), block)
+                key = block_key(hash_of(block))
+                if not heads.arrived(key[1:], block) and key in self.store.damaged:
+                    self.state.put(key, block)
             complete = [ino for ino in sorted(heads.touched) if heads.complete(ino) or self._merges(ino)]
             self.state.commit()
         self.state.waits = self._lacks_blocks()

@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
@@ -19,6 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from crdt.blocks import block_key, hash_of
 from crdt.store import MemoryStore
 from elmer import rocks
 from elmer.rocks import BLOCKS, Refusal, RocksStore, StoreError
@@ -419,7 +419,8 @@ def blob_bytes(path):
 
 
 def block(number):
-    return b"K" + blake2b(b"%d" % number).digest()[:32], Random(number).randbytes(1 << 15)
+    value = Random(number).randbytes(1 << 15)
+    return block_key(hash_of(value)), value
 
 
 def test_space_of_deleted_blocks_comes_back(store, path, monkeypatch):

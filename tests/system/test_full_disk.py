@@ -130,7 +130,7 @@ def test_what_others_fill_is_made_good_for_removals_and_for_what_was_written(dis
         disk.fill()
         assert errno_of((site / "new").touch) == errno.ENOSPC
         os.fsync(file.fileno())
-    assert not (site.store / "reserve").exists()
+    until(lambda: not (site.store / "reserve").exists(), "the reserve is given back")
     for path in kept:
         path.unlink()
     (site / "open").rename(site / "renamed")
