@@ -503,7 +503,9 @@ class FileSystem:
     # -- directories -------------------------------------------------------------------------------
 
     def opendir(self, ino: int) -> int:
-        self.names.directory(Ino(ino))
+        """Raises NotADirectoryError (ENOTDIR).  One that was removed opens, as `.` of who is in it."""
+        if not self.names.inode(Ino(ino)).is_directory:
+            raise posix_error(errno.ENOTDIR)
         return self._handle(Handle(Ino(ino), os.O_RDONLY))
 
     def readdir(self, fh: int, offset: int) -> Iterator[tuple[bytes, Attributes, int]]:
