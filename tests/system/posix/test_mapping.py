@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.posix.calls import opened, result
+from tests.system.posix.calls import let_time_pass, opened, result
 
 PAGE = mmap.PAGESIZE
 
@@ -56,6 +56,18 @@ def test_a_mapping_outlives_descriptor_and_name(folder: Path):
         mapped[0:4] = b"more"
         mapped.flush()
         assert mapped[0:4] == b"more"
+
+
+def test_writing_through_a_mapping_moves_the_times_once_it_is_synced(folder: Path):
+    (folder / "f").write_bytes(bytes(PAGE))
+    with opened(folder / "f", os.O_RDWR) as file, mmap.mmap(file, PAGE) as mapped:
+        let_time_pass(folder)
+        before = os.fstat(file)
+        mapped[0:4] = b"text"
+        mapped.flush()
+        after = os.fstat(file)
+        assert after.st_mtime_ns > before.st_mtime_ns
+        assert after.st_ctime_ns > before.st_ctime_ns
 
 
 def test_two_processes_share_a_mapping(folder: Path):

@@ -4,6 +4,8 @@ working directories.  Nothing of either is lost."""
 import fcntl
 import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,6 +160,38 @@ def test_what_is_dirty_in_a_mapping_and_what_is_merged_are_both_kept_whole(pair:
         mapping.flush()
     written = b"o" * 5_000 + b"here" + b"o" * 996 + b"more" + b"o" * (SIZE - 6_004)
     assert pair.contents() == {written} | ({made} if made is not None else set())
+
+
+LEFT = """
+import ctypes, mmap, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+file = os.open(sys.argv[1], os.O_RDWR)
+mapped = libc.mmap(None, 4096, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, file, 0)
+os.close(file)
+for line in sys.stdin:
+    data = line.strip().encode()
+    ctypes.memmove(mapped, data, len(data))
+    print(ctypes.string_at(mapped, len(data)).decode(), flush=True)
+"""
+
+
+def test_what_is_written_through_a_mapping_whose_descriptor_was_closed_is_kept(pair: Pair):
+    (pair.there / "f").write_bytes(b"o" * 4096)
+    pair.meet()
+    command = [sys.executable, "-c", LEFT, pair.here / "f"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        for written in ("here", "and more"):
+            program.stdin.write(written + "\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == written + "\n"
+            (pair.there / "f").write_bytes(b"n" * 4096)
+            pair.meet()
+        program.stdin.close()
+    assert pair.contents() == {b"and more" + b"o" * 4088, b"n" * 4096}
 
 
 def test_a_private_mapping_keeps_its_changes_and_gives_none_away(pair: Pair):
