@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs.case import run
+from tests.programs.versioning import git
 from tests.shell import entry_of
 from tests.system.rows.folder import Folder, later
 from tests.system.sites import Site, cut
-from tests.system.test_programs import git, run
 
 # -- the programs --------------------------------------------------------------------------------------
 
