@@ -64,14 +64,14 @@ class Unsettled:
     and which of its branches an open file shows changes when what was written becomes a version.
 
     Who acts on one competes with what does not show: then nothing is said of the names around it.  So it is
-    where a file comes back that a merge had removed, since it was written to here (row 28), and its
-    directories with it.  Else, more may show of it than before.
+    where a file comes back that a merge had removed, or made an orphan, since it was written to here (row
+    28), and its directories with it.  Else, more may show of it than before.
     """
 
     def __init__(self, programs: Programs, step: Step, before: Faces) -> None:
         self.programs = programs
         self.files = programs.unsettled()
-        self.shown = {face.ino for face in before.values()}
+        self.shown = {face.ino for path, face in before.items() if not path.startswith(ORPHANS_AT)}
         self.around: set[bytes] = set()
         if self.files:
             paths = [programs.whole(path) for path in step.arguments if is_path(path)]
