@@ -8,7 +8,8 @@ from an older version gets a copy of the map of a head that came of it, taken ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import cast
 
@@ -42,6 +43,11 @@ Held = Callable[[], frozenset[Ref]]  # heads that open files here go on from
 def own_heads(inode: Inode) -> list[Head]:
     """The versions of a file that none of it extends, settled or not."""
     return [*inode.heads, *(head for head, _ in inode.settled)]
+
+
+def _is_gone_for_good(inode: Inode) -> bool:
+    """It shows nowhere, and all its contents were meant to be gone: no choice elsewhere brings it back."""
+    return not inode.shown and all(head.dropped and head.before is None for head in inode.heads)
 
 
 class Heads:
@@ -147,22 +153,26 @@ class Heads:
             head._replace(dropped=min(head.dropped or hlc, hlc)) if head.ref == ref else head
             for head in inode.heads
         ]
-        self.touched |= self._all_kin(inode)
+        self.touched |= {inode.ino, *self._all_kin(inode)}
 
-    def _all_kin(self, inode: Inode) -> set[Ino]:
+    def _all_kin(self, inode: Inode) -> Iterator[Ino]:
         """The inode, its kin, theirs and so on: a choice elsewhere may have been one of what was dropped.
+
+        Not those that are gone for good.  Most are, where a program makes and removes a lock file or a
+        journal again and again: each goes on from the one before.
 
         Bounded: a file that was saved ten thousand times has as many, and only the near ones may show.
         """
         found: set[Ino] = set()
-        todo = [inode.ino]
+        todo = deque([inode.ino])
         while todo and len(found) < KIN_MAX:
-            ino = todo.pop(0)
-            other = self.state.inode(ino)
-            if other is not None and ino not in found:
+            ino = todo.popleft()
+            other = None if ino in found else self.state.inode(ino)
+            if other is not None:
                 found.add(ino)
                 todo += kin(self.state, other)
-        return found
+                if not _is_gone_for_good(other):
+                    yield ino
 
     # -- versions ------------------------------------------------------------------------------------
 

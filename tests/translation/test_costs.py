@@ -283,3 +283,24 @@ def test_a_start_shows_what_only_an_open_file_kept_from_showing():
         "held": b"new",
         "waits": b"old",
     }
+
+
+# -- a file is made and removed at one name again and again ------------------------------------------------
+
+
+def test_a_lock_file_that_is_made_and_removed_again_and_again_leaves_the_earlier_ones_alone():
+    """Each goes on from the one before, so all are kin (SQLite's journal, git's index.lock)."""
+
+    def cost_after(times: int) -> tuple[int, int]:
+        (a,) = shells(0)
+        store = Counted(a.store.rows)
+        a.store = store
+        a.open()
+        for _ in range(times):
+            store.rows_read.clear()
+            store.rows_written.clear()
+            a.write("lock", "mine")
+            a.remove("lock")
+        return store.rows_read["U"], sum(store.rows_written.values())
+
+    assert cost_after(10) == cost_after(100)
