@@ -16,10 +16,16 @@ PIP = ["-m", "pip", "-q", "--disable-pip-version-check", "--no-input"]
 
 
 def make_project(place: Place) -> None:
+    write_project(place.material / "source", place.size(30, 300))
+
+
+def make_small_project(place: Place) -> None:
+    write_project(place.material / "source", place.size(30, 80))
+
+
+def write_project(source: Path, files: int) -> None:
     """Make a C project: a Makefile whose dependencies the compiler writes, a library, a program."""
-    source = place.material / "source"
     source.mkdir()
-    files = place.size(30, 300)
     chance = random.Random(1)
     (source / "all.h").write_text("".join(f"int f{number}(int);\n" for number in range(files)))
     for number in range(files):
@@ -150,55 +156,42 @@ def pip_install(place: Place) -> None:
     run(python, *PIP, "uninstall", "--yes", *LARGE_PACKAGES)
 
 
-def pip_build(place: Place) -> None:
-    """An extension is compiled and linked on the mount, by its own build system in temporary directories."""
-    env = place.root / "venv"
-    run(sys.executable, "-m", "venv", env)
-    run("mkdir", place.root / "tmp")
-    python = env / "bin" / "python"
-    settings = {"TMPDIR": os.fspath(place.root / "tmp")}
-    run(
-        python,
-        *PIP,
-        "install",
-        "--no-cache-dir",
-        "--no-index",
-        "--no-build-isolation",
-        "--find-links",
-        place.material,
-        "setuptools",
-        **settings,
-    )
-    run(
-        python,
-        *PIP,
-        "install",
-        "--no-cache-dir",
-        "--no-index",
-        "--no-build-isolation",
-        "--find-links",
-        place.material,
-        "--no-binary=:all:",
-        "msgpack",
-        "--no-deps",
-        **settings,
-    )
-    run(python, "-c", "import msgpack._cmsgpack", cwd=place.root)
+EXTENSION = """
+#include <Python.h>
+static PyObject *sum(PyObject *self, PyObject *args) {
+    long a, b;
+    return PyArg_ParseTuple(args, "ll", &a, &b) ? PyLong_FromLong(a + b) : NULL;
+}
+static PyMethodDef methods[] = {{"sum", sum, METH_VARARGS, ""}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "made", 0, -1, methods};
+PyMODINIT_FUNC PyInit_made(void) { return PyModule_Create(&module); }
+"""
+SETUP = """
+from setuptools import Extension, setup
+setup(name="made", version="1.0", ext_modules=[Extension("made", ["made.c"])])
+"""
 
 
-def download_sources(place: Place) -> None:
+def make_extension(place: Place) -> None:
     run(sys.executable, *PIP, "download", "-d", place.material, "setuptools", "wheel")
-    run(
-        sys.executable,
-        *PIP,
-        "download",
-        "-d",
-        place.material,
-        "--no-deps",
-        "--no-binary=:all:",
-        "--no-build-isolation",
-        "msgpack",
-    )
+    (place.material / "made").mkdir()
+    (place.material / "made" / "made.c").write_text(EXTENSION)
+    (place.material / "made" / "setup.py").write_text(SETUP)
+
+
+def pip_build(place: Place) -> None:
+    """An extension is compiled and linked by its own build system, in temporary directories beside it."""
+    env, source, temporary = (place.root / name for name in ("venv", "made", "tmp"))
+    run(sys.executable, "-m", "venv", env)
+    run("cp", "-r", place.material / "made", source)
+    temporary.mkdir()
+    install = [env / "bin" / "python", *PIP, "install", "--no-cache-dir", "--no-index"]
+    settings = {"TMPDIR": os.fspath(temporary)}
+    run(*install, "--find-links", place.material, "setuptools", "wheel", **settings)
+    run(*install, "--no-build-isolation", source, **settings)
+    program = "import made; print(made.sum(40, 2))"
+    assert run(env / "bin" / "python", "-c", program, cwd=place.root / "venv") == "42\n"
+    assert os.listdir(temporary) == []
 
 
 NPM_PACKAGES = ("typescript", "eslint", "express", "webpack")
@@ -275,11 +268,11 @@ def python_tests(place: Place) -> None:
 
 CASES = [
     Case("make -j, touch, make again", make, make_project, assert_built),
-    Case("make with ccache", ccache, make_project, packages=("ccache",), quick=False),
-    Case("cmake", cmake, make_project, packages=("cmake",), quick=False),
+    Case("make with ccache", ccache, make_small_project, packages=("ccache",), quick=False),
+    Case("cmake", cmake, make_small_project, packages=("cmake",), quick=False),
     Case("venv and a wheel", venv_of_a_wheel, make_wheel),
     Case("pip install of numpy, matplotlib, sympy", pip_install, download_wheels, quick=False),
-    Case("pip builds an extension", pip_build, download_sources, quick=False),
+    Case("pip builds an extension", pip_build, make_extension, quick=False),
     Case("npm ci of 4 packages", npm_install, fill_npm_cache, packages=("nodejs", "npm"), quick=False),
     Case("compileall", compile_all),
     Case("Python's own tests of files", python_tests, packages=("libpython3.11-testsuite",), quick=False),

@@ -46,7 +46,7 @@ def sqlite_numbers(path: Path) -> list[int]:
 
 def sqlite_transactions(place: Place) -> None:
     """Two programs write to one database at once, in each kind of journal; a third reads."""
-    each = place.size(20, 500)
+    each = place.size(20, 300)
     for journal in JOURNALS:
         path = place.root / f"{journal}.db"
         run(*sqlite_command(path, journal, 0, 1))
@@ -64,7 +64,7 @@ def sqlite_transactions(place: Place) -> None:
 
 def sqlite_at_large(place: Place) -> None:
     """One large transaction that spills, an index, a roll-back, VACUUM, the command's dump, a backup."""
-    rows = place.size(600, 20_000)
+    rows = place.size(600, 8_000)
     path = place.root / "large.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("pragma cache_size=20")
@@ -141,7 +141,7 @@ def rocksdb_count(path: Path) -> int:
 
 
 def rocksdb(place: Place) -> None:
-    count = place.size(2_000, 50_000)
+    count = place.size(2_000, 20_000)
     path = place.root / "rocks"
     run(*rocksdb_command(path, 0, count))
     run(*rocksdb_command(path, count, count // 10))
@@ -368,7 +368,7 @@ def postgres(place: Place) -> None:
             "--no-vacuum",
             "--client=4",
             "--jobs=2",
-            f"--transactions={place.size(20, 500)}",
+            f"--transactions={place.size(20, 300)}",
             "postgres",
         )
         server.check()
