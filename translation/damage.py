@@ -37,11 +37,15 @@ def readable_rows(
 def _first_readable(store: Reader, start: bytes, end: bytes) -> bytes:
     """Return the first key from which on something can be read, where that is not so from `start` on.
 
-    What damage there is hides whole neighbourhoods, so between the two there is one border, or one is as
-    good as another.
+    In steps that double, and then by halves: so what can be read between one damage and the next is not
+    passed over, but for a few rows where damage is dense.
     """
     width = max(KEY_BYTES, len(start))
-    low, high = (int.from_bytes(key.ljust(width, b"\0"), "big") for key in (start, end))
+    first, last = (int.from_bytes(key.ljust(width, b"\0"), "big") for key in (start, end))
+    low, high, step = first, first + 1, 1
+    while high < last and not _can_read(store, high.to_bytes(width, "big"), end):
+        low, step = high, 2 * step
+        high = min(first + step, last)
     while high - low > 1:
         middle = (low + high) // 2
         if _can_read(store, middle.to_bytes(width, "big"), end):

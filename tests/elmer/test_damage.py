@@ -4,19 +4,23 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from crdt.blocks import block_key, hash_of
 from crdt.causality import ReplicaId
 from crdt.facts import SUPERUSER
+from crdt.store import MemoryStore
 from elmer import rocks
 from elmer.directory import StoreDirectory
 from elmer.exits import CommandError, ExitStatus
 from elmer.rocks import RocksStore
 from elmer.volume import opened, opened_to_check
 from tests.elmer.stores import copied
+from translation.damage import readable_rows
 from translation.filesystem import FileSystem
 from translation.fsck import Finding, check
 from translation.replica import Replica, Volume
@@ -143,6 +147,37 @@ def check_served(directory: StoreDirectory, findings: list[Finding]) -> None:
     affected = {path for path, what in outcomes.items() if what != "right"}
     assert set(outcomes.values()) <= {"right", errno.EIO}
     assert affected <= paths_in(findings) or paths_in(findings) & {"d", "."}, affected - paths_in(findings)
+
+
+def test_what_lies_behind_damage_is_read_and_where_it_begins_is_said():
+    class Damaged(MemoryStore):
+        def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+            for key, value in super().scan(start, end):
+                if key in unreadable:
+                    raise OSError(errno.EIO, "damaged")
+                yield key, value
+
+    keys = [b"K" + bytes([number]) * 32 for number in range(1, 40)]
+    unreadable = {keys[0], *keys[7:9], keys[20], keys[-1]}
+    said: list[bytes] = []
+    store = Damaged(dict.fromkeys(keys, b"block"))
+    read = [key for key, _ in readable_rows(store, b"K", lambda start, _: said.append(start))]
+    assert read == [key for key in keys if key not in unreadable]
+    assert said == [b"K", *(key + b"\0" for key in (keys[6], keys[19], keys[-2]))]
+
+
+def test_a_block_that_is_not_what_its_hash_says_is_not_there_until_it_is_put_again(tmp_path, expect_logs):
+    expect_logs("is damaged.*it is not what its hash says")
+    good, other = b"good" * 1000, b"other" * 1000
+    key = block_key(hash_of(good))
+    store = RocksStore(tmp_path / "rows", create=True)
+    store.commit({key: other})
+    assert store.get(key) is None
+    assert store.damaged == {key}
+    store.commit({key: good})
+    assert store.get(key) == good
+    assert store.damaged == set()
+    store.close()
 
 
 def test_a_file_of_our_own_that_is_damaged_is_named(crashed, tmp_path):
