@@ -101,8 +101,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         sys.exit(ExitStatus.NOT_SO)
     except OSError as error:
-        _fail(str(error), ExitStatus.STORE)
+        _fail(_refusal_of_system(error), ExitStatus.STORE)
     sys.exit(status or ExitStatus.DONE)
+
+
+def _refusal_of_system(error: OSError) -> str:
+    if isinstance(error, PermissionError) and error.filename:
+        return f"{error.filename} may not be used by this user: do it as its owner, or as root"
+    return str(error)
 
 
 def _fail(message: str, status: int) -> NoReturn:

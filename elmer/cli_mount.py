@@ -94,7 +94,7 @@ def mount(
     _check_unused(directory)
     listening = Listening(*_checked(listen, url))
     path = Path(os.path.realpath(mountpoint))
-    check_mountpoint(path)
+    check_mountpoint(path, directory.path)
 
     def text(said: dict[str, Any]) -> str:
         mounted = f"{said['store']} is mounted on {said['mountpoint']}, and listens on {said['listen']}"
@@ -203,6 +203,11 @@ def _recovered(said: dict[str, Any]) -> str:
 
 def _check_unused(directory: StoreDirectory) -> None:
     """Say so before anything else is looked at; `held` is what makes sure."""
+    if not os.access(directory.path, os.W_OK | os.X_OK):
+        raise CommandError(
+            f"{directory.path} may not be written by this user, or is on a disk that is mounted read-only",
+            ExitStatus.STORE,
+        )
     holder = find_holder(directory)
     if holder is not None:
         raise CommandError(f"{directory.path} is in use by {holder}", ExitStatus.STORE)

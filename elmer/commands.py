@@ -18,7 +18,7 @@ from elmer import status
 from elmer.address import peer_url
 from elmer.control import Command
 from elmer.exits import CommandError, ExitStatus
-from elmer.mounts import unmount, users_of
+from elmer.mounts import below, unmount, users_of
 from elmer.site import Site
 from elmer.ticket import Ticket, encode
 from translation.listing import Listing
@@ -174,6 +174,11 @@ def _unmount(mountpoint: Path) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise CommandError(f"{mountpoint}: {error.strerror}", ExitStatus.MOUNT) from error
-        users = ", ".join(map(str, users_of(mountpoint)))
-        by = f" by {users}" if users else ", or something is mounted below it"
-        raise CommandError(f"{mountpoint} is in use{by}", ExitStatus.NOT_SO) from error
+        users = [f"process {user}" for user in users_of(mountpoint)]
+        users += [f"what is mounted on {path}" for path in below(mountpoint)]
+        by = ", ".join(users) or "a process that may not be looked into"
+        raise CommandError(
+            f"{mountpoint} is in use by {by}; end that, or end the daemon all the same (kill {os.getpid()}):"
+            " all is stored, and open files fail from then on",
+            ExitStatus.NOT_SO,
+        ) from error

@@ -149,26 +149,44 @@ def _rows_of(replica: Replica) -> RocksStore:
     return replica.store
 
 
-def check_mountpoint(mountpoint: Path) -> None:
-    """Raises CommandError where nothing can be mounted here.
+def check_mountpoint(mountpoint: Path, store: Path) -> None:
+    """Raises CommandError where this store cannot be mounted here.
 
     A stale mount of a daemon that was killed is taken away.
     """
-    if mounts.is_stale(mountpoint):
-        mount_there = mounts.mount_of(mountpoint)
-        if mount_there is None or mount_there.store is None:
-            raise CommandError(
-                f"{mountpoint} is a mount whose daemon is gone; unmount it first", ExitStatus.USAGE
-            )
-        log.warning("%s was left by a daemon that was killed: unmounted", mountpoint)
-        mounts.unmount(mountpoint, lazily=True)
+    _take_away_stale(mountpoint)
+    why = None
     if not mountpoint.exists():
-        raise CommandError(f"{mountpoint} does not exist", ExitStatus.USAGE)
-    if not mountpoint.is_dir():
-        raise CommandError(f"{mountpoint} is not a directory", ExitStatus.USAGE)
-    if any(mountpoint.iterdir()):
-        raise CommandError(f"{mountpoint} is not empty", ExitStatus.USAGE)
+        why = "does not exist"
+    elif not mountpoint.is_dir():
+        why = "is not a directory"
+    elif (there := mounts.at(mountpoint)) is not None and there.store is not None:
+        why = f"is where {there.store} is mounted: unmount that first, or choose another directory"
+    elif mountpoint.is_relative_to(store):
+        why = "is inside the store: choose another directory"
+    elif store.is_relative_to(mountpoint):
+        why = "has the store inside: choose another directory"
+    elif not os.access(mountpoint, os.R_OK | os.X_OK):
+        why = "may not be entered by this user"
+    elif any(mountpoint.iterdir()):
+        why = "is not empty"
+    elif os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):
+        why = "may not be written by this user, which fusermount wants"
+    if why is not None:
+        raise CommandError(f"{mountpoint} {why}", ExitStatus.USAGE)
     _check_fuse()
+
+
+def _take_away_stale(mountpoint: Path) -> None:
+    if not mounts.is_stale(mountpoint):
+        return
+    there = mounts.mount_of(mountpoint)
+    if there is None or there.store is None:
+        raise CommandError(
+            f"{mountpoint} is a mount whose daemon is gone; unmount it first", ExitStatus.USAGE
+        )
+    log.warning("%s was left by a daemon that was killed: unmounted", mountpoint)
+    mounts.unmount(mountpoint, lazily=True)
 
 
 def _check_fuse() -> None:

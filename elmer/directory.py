@@ -63,10 +63,18 @@ class StoreDirectory:
     def check_is_store(self) -> None:
         """Raises CommandError (USAGE) where there is no store, or half of one."""
         if self.is_store():
+            if not self.rows.is_dir():
+                raise CommandError(
+                    f"{self.path}: its directory rows is missing; restore it from a backup, or join this"
+                    " replica again",
+                    ExitStatus.STORE,
+                )
             return
         if self.rows.exists():
             raise CommandError(
-                f"{self.path}: an init or join was cut short here; remove it and do it again",
+                f"{self.path}: its file config.json is missing. If an init or join was cut short here,"
+                " remove the directory and do it again; else put a file with {} in its place, and tell it its"
+                " peers by `elmer peers add`",
                 ExitStatus.USAGE,
             )
         if self.path.exists():

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote_to_bytes
 SOURCE_PREFIX = "elmer:"
 FUSERMOUNT = "fusermount"
 MNT_DETACH = 2  # umount2(2)
+USES_MAX = 3  # that are named of a process
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,6 +67,16 @@ def mount_of(path: Path) -> Mount | None:
     return found
 
 
+def at(mountpoint: Path) -> Mount | None:
+    """Return what is mounted exactly here, on top."""
+    return next((mount for mount in reversed(all_mounts()) if mount.mountpoint == mountpoint), None)
+
+
+def below(mountpoint: Path) -> list[Path]:
+    """Return what is mounted below a mount point."""
+    return [mount.mountpoint for mount in all_mounts() if mountpoint in mount.mountpoint.parents]
+
+
 def mount_of_store(store: Path) -> Mount | None:
     return next((mount for mount in all_mounts() if mount.store == store), None)
 
@@ -97,11 +108,15 @@ def _unmount_as_user(mountpoint: Path, *, lazily: bool) -> None:
 
 
 class User(NamedTuple):
+    """A process that keeps a mount busy, and by what: its directory, open files, mappings ..."""
+
     pid: int
     name: str
+    uses: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.pid} ({self.name})"
+        more = f" and {len(self.uses) - USES_MAX} more" if len(self.uses) > USES_MAX else ""
+        return f"{self.pid} ({self.name}: {', '.join(self.uses[:USES_MAX])}{more})"
 
 
 def users_of(mountpoint: Path) -> list[User]:
@@ -109,11 +124,14 @@ def users_of(mountpoint: Path) -> list[User]:
 
     Only those that this process may look into.
     """
-    return [
-        User(int(process.name), _name_of(process))
-        for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name))
-        if any(_is_below(used, mountpoint) for used in _used_by(process))
-    ]
+    found = []
+    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        uses = {
+            f"{how} {_shown(used)}": None for how, used in _used_by(process) if _is_below(used, mountpoint)
+        }
+        if uses:
+            found.append(User(int(process.name), _name_of(process), tuple(uses)))
+    return found
 
 
 def _name_of(process: Path) -> str:
@@ -122,16 +140,21 @@ def _name_of(process: Path) -> str:
     return "?"
 
 
+def _shown(path: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in path)
+
+
 def _is_below(used: str, mountpoint: Path) -> bool:
     top = os.fspath(mountpoint)
     return used == top or used.startswith(f"{top}/")
 
 
-def _used_by(process: Path) -> Iterator[str]:
-    links = [process / "cwd", process / "root", process / "exe"]
-    for directory in (process / "fd", process / "map_files"):
+def _used_by(process: Path) -> Iterator[tuple[str, str]]:
+    """Yield how a process uses which paths."""
+    links = [("directory", process / "cwd"), ("root", process / "root"), ("program", process / "exe")]
+    for how, directory in (("file", process / "fd"), ("mapping", process / "map_files")):
         with suppress(OSError):
-            links.extend(directory.iterdir())
-    for link in links:
+            links.extend((how, link) for link in directory.iterdir())
+    for how, link in links:
         with suppress(OSError):
-            yield os.readlink(link)  # noqa: PTH115  (a Path would lose a trailing " (deleted)")
+            yield how, os.readlink(link)  # noqa: PTH115  (a Path would lose a trailing " (deleted)")

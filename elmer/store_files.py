@@ -97,6 +97,8 @@ def check_format(path: Path) -> None:
     try:
         text = (path / "FORMAT").read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (path / "SYNCED").exists() and (path / "CURRENT").exists():
+            raise damaged(path, "its file FORMAT is missing: not made to the end, or lost") from error
         what = "is not a store" if path.exists() else "does not exist"
         raise StoreError(Refusal.NOT_A_STORE, path, what, "see `elmer init`") from error
     number = text.removeprefix(FORMAT_PREFIX).rstrip()

@@ -6,6 +6,7 @@ import mmap
 import os
 import pstats
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -177,18 +178,100 @@ def test_a_mount_point_is_used_once(sites):
     first, second = sites
     first.mount()
     elmer("init", second.store, "--name", "b")
+    said = elmer("mount", second.store, first.path, status=2)
+    assert f"{first.path} is where {first.store} is mounted" in said
+    elmer("umount", first.path)
     (first / "f").touch()
-    assert "is not empty" in elmer("mount", second.store, first.path, status=2)
+    assert f"{first.path} is not empty" in elmer("mount", second.store, first.path, status=2)
+    (first / "f").unlink()
+
+
+def test_a_store_and_its_mount_point_are_kept_apart(site):
+    inside = site.store / "inside"
+    inside.mkdir()
+    assert f"{inside} is inside the store" in elmer("mount", site.store, inside, status=2)
+    inside.rmdir()
+    assert "has the store inside" in elmer("mount", site.store, site.store.parent, status=2)
+    assert not site.is_mounted()
+
+
+PLAIN_USER = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+
+
+def test_a_plain_user_mounts_where_the_device_lets_him_and_hears_why_where_not(scratch):
+    """The device is one of this test's own, in a mount namespace."""
+    home = scratch / "home"
+    home.mkdir()
+    shutil.chown(home, 65534, 65534)
+    command = [sys.executable, "-P", "-m", "elmer"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(home)}
+    tried = subprocess.run(
+        [*PLAIN_USER, *command, "--version"], env=environment, capture_output=True, check=False
+    )
+    if tried.returncode != 0:
+        pytest.skip(f"a plain user may not use this interpreter or source tree: {tried.stderr!r}")
+    script = f"""
+        set -e
+        mount -t tmpfs none {scratch}/dev
+        mknod {scratch}/dev/fuse c 10 229
+        mount --bind {scratch}/dev/fuse /dev/fuse
+        cd {home}
+        as_user() {{ {shlex.join([*PLAIN_USER, *command])} "$@"; }}
+        {shlex.join(PLAIN_USER)} mkdir m
+        as_user init s --name a
+        chmod 600 /dev/fuse; as_user mount s m || echo status $?
+        chmod 666 /dev/fuse; as_user mount s m
+        {shlex.join(PLAIN_USER)} sh -c 'echo content > m/f; cat m/f'
+        as_user umount m
+        as_user mount s {scratch}/dev || echo status $?
+        chmod 700 {home}; chown root {home}/s; chmod 700 {home}/s; as_user mount s m || echo status $?
+    """
+    (scratch / "dev").mkdir()
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_TIMEOUT_S,
+        env=environment,
+    )
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr
+    out = done.stdout.splitlines()
+    assert [line for line in out if line.startswith(("status", "content"))] == [
+        "status 5",
+        "content",
+        "status 2",
+        "status 4",
+    ]
+    assert f"{home / 'm'} is unmounted" in out
+    errors = done.stderr.splitlines()
+    assert errors[0] == (
+        "elmer: /dev/fuse may not be opened by this user: do it as root, or allow it (chmod 666)"
+    )
+    assert re.fullmatch(rf"elmer: {scratch}/dev .*", errors[1])
+    assert "may not be used by this user: do it as its owner, or as root" in errors[2]
 
 
 def test_umount_names_who_is_in_the_mount_and_ends_nothing(site):
     site.mount()
     with subprocess.Popen(["sleep", "600"], cwd=site.path) as sleeping:
         said = elmer("umount", site.path, status=1)
-        assert said == f"elmer: {site.path} is in use by {sleeping.pid} (sleep)\n"
+        assert f"{site.path} is in use by process {sleeping.pid} (sleep: directory {site.path});" in said
+        assert f"kill {site.pid}" in said, "how to end it all the same"
         sleeping.kill()
-    with (site / "f").open("wb"):
-        assert f"in use by {os.getpid()} (" in elmer("umount", site.path, status=1)
+    with (site / "f").open("wb") as file:
+        file.write(b"mapped")
+        file.flush()
+        assert f"process {os.getpid()} (" in (said := elmer("umount", site.path, status=1))
+        assert f"file {site / 'f'}" in said
+    with (site / "f").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        file.close()
+        assert f"mapping {site / 'f'}" in elmer("umount", site.path, status=1)
+    (site / "d").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", site / "d"], check=True)
+    assert f"what is mounted on {site / 'd'}" in elmer("umount", site.path, status=1)
+    subprocess.run(["umount", site / "d"], check=True)
     (site / "f").write_bytes(b"it goes on")
     elmer("umount", site.path)
 

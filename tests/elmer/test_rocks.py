@@ -204,10 +204,11 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path):
     assert os.listdir(tmp_path / "photos") == []
 
 
-def test_a_store_that_was_not_made_to_the_end_is_no_store(path):
+def test_a_store_that_was_not_made_to_the_end_is_not_taken_for_none(path):
+    """Who lost that file only must not be told to make a new store."""
     open_and_close(path, create=True)
     (path / "FORMAT").unlink()
-    assert refused(path) is Refusal.NOT_A_STORE
+    assert refused(path) is Refusal.DAMAGED
 
 
 @pytest.mark.parametrize(
