@@ -71,7 +71,7 @@ class Unsettled:
     def __init__(self, programs: Programs, step: Step, before: Faces) -> None:
         self.programs = programs
         self.files = programs.unsettled()
-        self.shown = {face.ino for path, face in before.items() if not path.startswith(ORPHANS_AT)}
+        self.shown = in_the_tree(before)
         self.around: set[bytes] = set()
         if self.files:
             paths = [programs.whole(path) for path in step.arguments if is_path(path)]
@@ -83,7 +83,8 @@ class Unsettled:
         if not self.files:
             return want, shown
         files = self.programs.with_branches(self.files)
-        back = {p for p, f in shown.items() if f.ino in self.files - self.shown}
+        come = self.files & (in_the_tree(shown) - self.shown)
+        back = {p for p, f in shown.items() if f.ino in come}
         around = tuple(self.around | set(map(stem, back)))
         files |= {shown[path].ino for path in above(back) if path not in want}
         shown = {p: f for p, f in shown.items() if p in want or f.ino not in files}
@@ -100,6 +101,11 @@ def stem(path: bytes) -> bytes:
     """What the names of a file and of the entries beside it begin with."""
     above, slash, name = path.rpartition(b"/")
     return above + slash + (name.partition(MARK)[0].rpartition(b".")[0] or name.partition(MARK)[0])
+
+
+def in_the_tree(shown: Faces) -> set[int]:
+    """The numbers of what has a name, as an orphan has not."""
+    return {face.ino for path, face in shown.items() if not path.startswith(ORPHANS_AT)}
 
 
 def above(paths: Iterable[bytes]) -> set[bytes]:
