@@ -408,6 +408,15 @@ class Content:
         session.nameless.clear()
         self._end_if_idle(session)
 
+    def named_again(self, ino: Ino) -> None:
+        """A program here wrote to another name of the branch, and that brought this one back, which went
+        while it was open.  Who has it open goes on from there; what was written to it since it went is
+        nobody's."""
+        self._drop(self.sessions[ino])
+        opened = self.opens.get(ino)
+        if opened is not None and opened.holding:
+            self._session(ino)
+
     def _gather_again(self, session: Gathered, index: int) -> None:
         before = session.weight
         session.gather_again(self.base, index)

@@ -74,6 +74,7 @@ class ContentBase:
         self.put_rows = replica.put_rows
         self.now_ns = replica.wall_ns
         self.keeps: Callable[[Inode, Version], Sequence[Fact]] = lambda _, __: ()  # what goes with a version
+        self.on_version: Callable[[], None] = lambda: None
 
     def shown(self, ino: Ino) -> Shown:
         target = self.requests.target(ino)
@@ -195,6 +196,7 @@ class ContentBase:
         self.requests.commit(moment, facts, *parting.meant, rows=rows)
         shown = self.shown_at(base.owner, Ref(base.owner, version.version))
         assert shown is not None
+        self.on_version()
         return shown
 
 
@@ -211,6 +213,7 @@ class FileSystem:
         self.names.make_version = self.base.shown_to_write
         self.orphans = Orphans(self.names, self.attributes)
         self.base.keeps = self._keeps_unnamed
+        self.base.on_version = self._named_again
         replica.held = self._held_heads
         replica.on_merge = self._merged
         self.listing = Listing(replica, self.attributes)
@@ -231,6 +234,15 @@ class FileSystem:
         if not is_orphan(self.replica.state, owner) or self._is_open_by_name(owner):
             return []
         return [self.orphans.stays_one(owner, version)]
+
+    def _named_again(self) -> None:
+        """What was written to one name of a branch brings another one back that was removed here while it was
+        open: an entry, or what was one."""
+        for ino, session in list(self.content.sessions.items()) if self.content.entries else ():
+            if session.detached:
+                target = self.attributes.target(ino)
+                if target.shows and target.inode.shown:
+                    self.content.named_again(ino)
 
     def _is_open_by_name(self, owner: Inode) -> bool:
         by_name = [handle for handle in self.handles.values() if handle.writes and not handle.is_unnamed]
@@ -419,12 +431,10 @@ class FileSystem:
         return self._handle(handle)
 
     def _reached(self, ino: Ino) -> bool:
-        """A program comes to a file by a name, or as to an orphan.  Is it one?  Who had it open when its last
-        name went here may still have it, if it is one, or if what was written since brought a name back: what
-        both write is a fact."""
-        target = self.attributes.target(ino)
-        unnamed = is_orphan(self.replica.state, target.inode)
-        if unnamed or (target.shows and target.inode.shown):
+        """A program comes to a file by a name, or as to an orphan.  Is it one?  Then who had it open when its
+        last name went here may still have it, and what both write is a fact."""
+        unnamed = is_orphan(self.replica.state, self.attributes.target(ino).inode)
+        if unnamed:
             self.content.attach(ino)
         return unnamed
 

@@ -243,7 +243,33 @@ def test_who_opens_a_file_that_a_write_brought_back_writes_to_it():
     a.append(entry, ", by its name")
     a.close(left_open)
     a.close(fh)
-    assert sorted(exchange(a, b).values()) == ["from A, by its name", "from B", "more A"]
+    assert exchange(a, b) == {"f": "from B", entry: "more A, by its name"}
+
+
+def test_what_is_written_to_a_removed_entry_takes_nothing_from_what_brings_it_back():
+    """As before, in blocks, and the removed entry is written to before it is back.
+
+    That overwrote a part of what had brought it back.
+    """
+    a, b = shells(0, 0)
+    a.create("f")
+    exchange(a, b)
+    fh = a.open_file("f")
+    patch(a, fh, 0, b"A" * 6000)
+    a.fs.fsync(fh)
+    b.write("f", "from B")
+    a.hear(b)
+    (entry,) = a.shows.keys() - {"f"}
+    left_open = a.open_file(entry)
+    a.chmod(entry, 0o600)
+    a.remove(entry)
+    patch(a, left_open, 3000, b"nobody's")
+    patch(a, fh, 6000, b", and more")
+    a.fs.flush(fh)
+    assert a.stat(entry).size == 6010
+    a.close(left_open)
+    a.close(fh)
+    assert exchange(a, b) == {"f": "from B", entry: "A" * 6000 + ", and more"}
 
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
