@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from tests.shortening import shortest
 from tests.system.sites import Site, Sites, assert_same_trees, cut, heal
+from tests.system.trees import first_difference
 from tests.system.version_graph import Graph, Version
 from tests.system.waiting import DEADLINE_S, until
 
@@ -420,13 +421,6 @@ def place(chance: float, size: int = SIZE_MAX) -> int:
 
 def brief(content: bytes) -> str:
     return f"{len(content)} bytes {content[:4].hex()}..{content[-4:].hex()}"
-
-
-def first_difference(found: bytes, expected: bytes) -> str:
-    for at, (one, other) in enumerate(zip(found, expected, strict=False)):
-        if one != other:
-            return f"other bytes from {at} on, of {len(found)} and {len(expected)}"
-    return f"{len(found)} bytes, not {len(expected)}"
 
 
 class Wrong(AssertionError):

@@ -11,7 +11,8 @@ from tests.system.sites import Site
 from tests.system.version_graph import Graph
 
 
-@pytest.mark.parametrize("seed", range(6))
+# Among them those that catch a mapping that is written back to the end of the file.
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 8, 14])
 def test_two_programs_that_write_to_one_file_lose_nothing(shared_pair: list[Site], seed: int):
     search(shared_pair, f"one-{seed}", draw(seed), shares=True)
 

@@ -85,3 +85,10 @@ def differences(left: dict[bytes, Entry], right: dict[bytes, Entry]) -> list[str
 def assert_equal(left: dict[bytes, Entry], right: dict[bytes, Entry]) -> None:
     unequal = differences(left, right)
     assert not unequal, "\n".join([f"{len(unequal)} differences", *unequal[:10]])
+
+
+def first_difference(found: bytes, expected: bytes) -> str:
+    for at, (one, other) in enumerate(zip(found, expected, strict=False)):
+        if one != other:
+            return f"other bytes from {at} on, of {len(found)} and {len(expected)}"
+    return f"{len(found)} bytes, not {len(expected)}"
