@@ -134,6 +134,13 @@ class Check:
             for place in inode.shown:
                 self._expect(inode, place)
             yield from _going_on(key, self._records(key, inode))
+            yield from self._dots(key, inode)
+
+    def _dots(self, key: bytes, inode: Inode) -> Iterator[Finding]:
+        """A fact is in one batch with what says that its dot is used: else the next commit uses it too."""
+        unheard = {dot for dot in dots_of(inode) if dot not in self.replica.seen()}
+        if unheard:
+            yield Finding(shown_key(key), f"it has facts of commits that never came: {sorted(unheard)}")
 
     def _records(self, key: bytes, inode: Inode) -> Iterator[Finding]:
         has_records = bool(records_of(self.state, inode))
@@ -331,6 +338,16 @@ class Check:
             ino, block_hash = Ino(int.from_bytes(key[1:9], "big")), key[9:]
             if self.store.get(wanted_key(block_hash, ino)) is None:
                 yield Finding(shown_key(key), "a block is waited for that is not asked for")
+
+
+def dots_of(inode: Inode) -> Iterator[Dot]:
+    yield from (birth.dot for birth in inode.births)
+    yield from (value.dot for values in inode.registers.values() for value in values)
+    for link in inode.links.values():
+        yield from (placement.dot for placement in link.placements)
+        yield from (removal.dot for removal in link.removals)
+        yield from (pin.dot for pin in link.pins)
+    yield from (head.dot for head in inode.heads)
 
 
 def decode_row(key: bytes, row: bytes) -> Inode:

@@ -244,3 +244,15 @@ def test_a_crash_leaves_what_was_synced():
     assert a.shows == {"f": "synced"}
     a.write("g", "after")
     assert exchange(a, b) == {"f": "synced", "g": "after"}
+
+
+def test_fsck_finds_facts_whose_commit_never_came():
+    """As a batch that was torn leaves them: the next commit would have the same number."""
+    a, _ = shells(0, 0)
+    a.create("f")
+    a.write("f", "text")
+    a.chmod("f", 0o600)
+    (key, _), *_ = a.store.scan(b"A", b"B", reverse=True)
+    a.store.commit({key: None})
+    (finding,) = a.findings()
+    assert finding.problem.startswith("it has facts of commits that never came")
