@@ -13,6 +13,7 @@ from typing import Any
 
 from elmer.address import Address, parse_address
 from elmer.exits import CommandError, ExitStatus
+from elmer.store_files import sync_directory
 
 FORMAT = 1
 DEFAULT_LISTEN = "127.0.0.1:0"
@@ -78,8 +79,4 @@ def save(path: Path, config: Config) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)

@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from crdt.causality import REPLICA_MAX, ReplicaId
@@ -27,6 +27,7 @@ from elmer.joining import Request, decode_members, encode_request
 from elmer.rocks import RocksStore, Rows, remains
 from elmer.space import release_if_full
 from elmer.store_errors import Refusal, StoreError
+from elmer.store_files import sync_directory
 from elmer.ticket import ID_BYTES, KEY_BYTES, Ticket
 from replication.client import request_join
 from replication.connection import ConnectionGoneError
@@ -192,6 +193,8 @@ def _filled(directory: StoreDirectory) -> Iterator[RocksStore]:
                 yield store
             finally:
                 store.close()
+            with suppress(PermissionError):  # of a directory that may be written and not listed
+                sync_directory(path.absolute().parent)
         except BaseException:
             _empty(path)
             if not was_there:

@@ -315,8 +315,15 @@ int mkdir(const char *path, mode_t mode)
     if (!is_recorded(path))
         return syscall(SYS_mkdirat, AT_FDCWD, path, mode);
     pthread_mutex_lock(&turn);
-    note(MKDIR, path, 0, 0, NULL, 0);
-    return done(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
+    if (control->left == 1)
+        note(MKDIR, path, 0, 0, NULL, 0); /* kills */
+    struct stat status = {0};
+    int result = syscall(SYS_mkdirat, AT_FDCWD, path, mode), number = errno;
+    if (result == 0 && stat(path, &status) == 0)
+        note(MKDIR, path, status.st_ino, 0, NULL, 0);
+    pthread_mutex_unlock(&turn);
+    errno = number;
+    return result;
 }
 
 int rmdir(const char *path)

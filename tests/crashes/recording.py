@@ -70,8 +70,8 @@ class Recorder:
     @property
     def count(self) -> int:
         """How many events there were so far."""
-        count: int = CONTROL.unpack(self.control[:])[0]
-        return count
+        count, _ = CONTROL.unpack(self.control[:])
+        return int(count)
 
     def kill_before(self, nth: int) -> bool:
         """Have the process killed before the nth event from now on; 0: not at all.
@@ -175,6 +175,8 @@ class Disk:
             case _:
                 if event.kind is Kind.CREATE:
                     self.files[event.ino] = File()
+                elif event.kind is Kind.MKDIR:
+                    self.directories[event.ino] = event.path
                 renamed(self.names, event)
                 self.names_since.append(event)
 
@@ -197,6 +199,8 @@ class Disk:
         contents = self._contents_left(loss, random)
         made: dict[int, Path] = {}
         for path, number in sorted(names.items()):
+            if not (target / path).parent.is_dir():
+                continue  # its directory was lost
             if number is None:
                 (target / path).mkdir()
             elif number in made:

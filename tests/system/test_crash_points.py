@@ -20,12 +20,23 @@ from random import Random
 
 import pytest
 
+from elmer import config as configuration
+from elmer.config import Config
 from tests.crashes.checking import Point, Run, below, check_points, play_all, shown
 from tests.crashes.killing import kill_at_each
 from tests.crashes.recorded import WRITES_OUT_EARLY, Recorded, memory_directory
-from tests.crashes.recording import Loss, build_recorder, states
+from tests.crashes.recording import Disk, Loss, Recorder, build_recorder, states
 from tests.crashes.sequences import Place, Tree, look, operations, play, prepare
-from tests.system.sites import COMMAND_TIMEOUT_S, Site, Sites, assert_same_trees, elmer, meet
+from tests.system.sites import (
+    COMMAND_TIMEOUT_S,
+    ELMER,
+    Site,
+    Sites,
+    assert_same_trees,
+    elmer,
+    environment,
+    meet,
+)
 from tests.system.waiting import until
 
 # Of the 4,000 pairs some that have each kind of operation; scripts/crash draws others.
@@ -106,6 +117,20 @@ def test_a_recording_is_what_a_killed_daemon_leaves(recorded: Recorded, memory: 
     recorded.site.kill()
     image = recorded.disk_now().image(memory / "image", Loss.NOTHING, Random(0))
     assert rows(image) == rows(recorded.site.store)
+
+
+def test_a_store_that_was_made_is_there_after_a_power_cut(library: Path, scratch: Path, memory: Path):
+    above = scratch / "above"
+    above.mkdir()
+    recorder = Recorder(library, above, scratch)
+    disk = Disk(above)
+    command = [*ELMER, "init", above / "store", "--name", "a"]
+    subprocess.run(command, check=True, capture_output=True, env=environment() | recorder.environment)
+    for _ in states(disk, recorder.events()):
+        pass
+    image = disk.image(memory / "image", Loss.ALL, Random(0))
+    assert configuration.load(image / "store" / "config.json") == Config()
+    assert shown(image / "store") == {}
 
 
 @pytest.mark.parametrize(
