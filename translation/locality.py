@@ -261,7 +261,7 @@ class Locality:
             return []
         name = after.free_conflict_name(now, now.tag)
         if now.is_directory:
-            return self._pin_members(after, now.members, name)
+            return self._pin_members(after, set(now.members) - set(entry.members), name)
         assert now.link is not None, now
         return self._pin(row_of(after.state, now.ino), now.link, name)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import stat
 
+import pytest
+
 from tests.shell import entry_of, exchange, shells
 
 # -- files -----------------------------------------------------------------------------------------------
@@ -312,3 +314,32 @@ def test_a_file_that_comes_back_in_a_directory_of_a_union_takes_no_name_there():
     a.close(fh)
     shown = exchange(*peers)
     assert shown == {"d": "dir", "d/f": "B", entry_of(shown, "d/f", "A"): "A, more"}
+
+
+@pytest.mark.parametrize("what", ["a file", "another user's directory", "a directory that was moved there"])
+def test_a_directory_that_an_open_file_brings_back_takes_no_name(what):
+    """As above, where what stands at the name is nothing that is one directory with what comes back."""
+    a, b = peers = shells(0, 0)
+    a.mkdir("d")
+    a.write("d/f", "old")
+    exchange(*peers)
+    fh = a.open_file("d/f")
+    b.remove("d/f")
+    b.rmdir("d")
+    a.hear(b)
+    if what == "a file":
+        a.create("d")
+    elif what == "another user's directory":
+        a.mkdir("d", uid=7)
+    else:
+        a.mkdir("e")
+        a.move("e", "d")
+    stood = a.stat("d").ino
+    a.world.tick()
+    a.fs.write(fh, 0, b"new")
+    a.close(fh)
+    assert a.stat("d").ino == stood
+    (back,) = (path for path in exchange(*peers) if path.endswith("/f"))
+    assert back != "d/f"
+    assert a.read(back) == b"new"
+    assert a.stat("d").ino == stood
