@@ -352,7 +352,7 @@ class Operations(llfuse.Operations):
         with llfuse.lock_released:
             self.sync()
 
-    @saving
+    @request
     def release(self, fh: int) -> None:
         self.filesystem.release(fh)
 

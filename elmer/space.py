@@ -143,6 +143,7 @@ class Space:
             self._left = self.for_growth() - cost
         self._look_due_s = time.monotonic() + LOOK_S
         if self._left < 0:
+            self._note(is_full=True)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write_out(self) -> None:
@@ -212,7 +213,8 @@ class Space:
             self.problem = (
                 f"the disk of {self.directory} is full: nothing can be written or made, only removed"
             )
-            log.warning("%s", self.problem)
+            free, inodes = available(self.directory) // MIB, os.statvfs(self.directory).f_favail
+            log.warning("%s (%d MiB, %d inodes are free)", self.problem, free, inodes)
         elif not is_full and self.problem:
             log.info("there is space on the disk of %s again", self.directory)
             self.problem = ""

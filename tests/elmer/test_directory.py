@@ -10,7 +10,7 @@ import pytest
 
 from elmer import config
 from elmer.config import Config
-from elmer.directory import StoreDirectory, find_holder, held, reachable
+from elmer.directory import StoreDirectory, failure_of_last, find_holder, held, reachable
 from elmer.exits import CommandError, ExitStatus
 
 
@@ -46,7 +46,7 @@ def test_a_store_is_held_once(directory):
 ASKING = """
 import sys
 from pathlib import Path
-from elmer.directory import StoreDirectory, find_holder
+from elmer.directory import failure_of_last, StoreDirectory, find_holder
 
 print("asking", flush=True)
 while True:
@@ -55,7 +55,7 @@ while True:
 HOLDING = """
 import sys, time
 from pathlib import Path
-from elmer.directory import StoreDirectory, held
+from elmer.directory import failure_of_last, StoreDirectory, held
 
 with held(StoreDirectory(Path(sys.argv[1])), "serve"):
     print("held", flush=True)
@@ -86,6 +86,16 @@ def test_a_store_is_free_when_its_process_was_killed(directory):
     with running(HOLDING, directory) as process:
         assert find_holder(directory).pid == process.pid
     assert find_holder(directory) is None
+
+
+def test_what_the_last_holder_could_not_do_is_told_until_the_next_one(directory):
+    with pytest.raises(CommandError), held(directory, "mount", "/mnt/a"):
+        raise CommandError("not all of it is on the disk", ExitStatus.NOT_SO)
+    assert find_holder(directory) is None
+    assert failure_of_last(directory) == "not all of it is on the disk"
+    with held(directory, "mount"):
+        assert failure_of_last(directory) == ""
+    assert failure_of_last(directory) == ""
 
 
 def test_half_a_store_is_told_from_none(directory):

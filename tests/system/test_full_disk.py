@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from elmer.space import Sizes
-from tests.system.sites import Site, Sites, elmer, meet
+from tests.system.sites import CommandFailedError, Site, Sites, elmer, meet
 from tests.system.waiting import until
 
 MIB = 1 << 20
@@ -143,20 +143,32 @@ def test_what_others_fill_is_made_good_for_removals_and_for_what_was_written(dis
 
 def test_written_data_that_finds_no_space_is_told_to_its_program_and_kept(disk, site):
     content = os.urandom(4 * MIB)
-    with (site / "f").open("wb", buffering=0) as file:
-        file.write(content)
-        disk.fill()
-        until(lambda: not (site.store / "reserve").exists(), "the reserve is given back")
-        disk.fill()
-        assert errno_of(os.fsync, file.fileno()) == errno.ENOSPC
-        assert errno_of(os.close, os.dup(file.fileno())) == errno.ENOSPC
-        assert (site / "f").read_bytes() == content, "it shows what was written"
-        disk.empty()
-        until(lambda: not errno_of(os.fsync, file.fileno()), "fsync goes on where there is space")
-    site.kill()
+    file = os.open(site / "f", os.O_WRONLY | os.O_CREAT)
+    os.write(file, content)
+    disk.fill()
+    until(lambda: not (site.store / "reserve").exists(), "the reserve is given back")
+    disk.fill()
+    assert errno_of(os.fsync, file) == errno.ENOSPC
+    assert errno_of(os.close, os.dup(file)) == errno.ENOSPC
+    assert (site / "f").read_bytes() == content, "it shows what was written"
+    disk.empty()
+    until(lambda: not errno_of(os.fsync, file), "fsync goes on where there is space")
+    until((site.store / "reserve").exists, "the reserve is taken again")
+
+    os.write(file, content)
+    disk.fill()
+    until(lambda: not (site.store / "reserve").exists(), "the reserve is given back")
+    disk.fill()
+    assert errno_of(os.close, file) == errno.ENOSPC
+    with pytest.raises(CommandFailedError, match="what was written last is not all on the disk") as told:
+        elmer("umount", site.mountpoint)
+    assert told.value.status == 1
+    assert site.daemon.wait(60) == 1
+    site.daemon = None
+    disk.empty()
     site.start()
     site.wait_mounted()
-    assert (site / "f").read_bytes() == content
+    assert (site / "f").read_bytes() == content, "what fsync had said is there"
 
 
 def test_merges_go_on_with_what_fits_on_a_full_disk(disk, site, sites):
