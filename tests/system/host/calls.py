@@ -24,6 +24,7 @@ COARSE = 5  # CLOCK_REALTIME_COARSE, which the kernel takes the times of its own
 
 IN_TURN = 48  # bytes of entries that are read from a directory at once: two with short names
 ONE_ENTRY = 300
+LISTED_MAX = 10_000  # no history has so many names
 ENTRY = struct.Struct("=QqHB")  # see getdents64(2)
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -305,6 +306,7 @@ class Listing:
         """Return whether there were any left."""
         found = some_listed(self.file, IN_TURN)
         self.seen += found
+        assert len(self.seen) < LISTED_MAX, "a listing has no end"
         return bool(found)
 
 
@@ -337,6 +339,7 @@ def all_listed(directory: int) -> list[Listed]:
     found: list[Listed] = []
     while some := some_listed(directory, 32_768):
         found += some
+        assert len(found) < LISTED_MAX, "a listing has no end"
     return found
 
 
