@@ -6,6 +6,7 @@ import os
 import re
 
 from tests.programs.case import Case, Place, run
+from tests.programs.versioning import make_sources
 
 
 def fio(place: Place) -> None:
@@ -36,7 +37,25 @@ def dbench(place: Place) -> None:
     assert re.search(r"Throughput [\d.]+ MB/sec", said), said[-500:]
 
 
+def file_system_in_a_file(place: Place) -> None:
+    """The kernel itself writes to the file, through a loop device."""
+    image, mounted, sources = place.root / "image", place.material / "mounted", place.material / "sources"
+    mounted.mkdir(exist_ok=True)
+    if not sources.exists():
+        make_sources(sources, place.size(100, 1_000))
+    run("truncate", "-s", "64M", image)
+    run("mkfs.ext4", "-q", image)
+    for command in (["cp", "-r", sources, mounted / "tree"], ["diff", "-r", sources, mounted / "tree"]):
+        run("mount", "-o", "loop", image, mounted)
+        try:
+            run(*command)
+        finally:
+            run("umount", mounted)
+        run("e2fsck", "-fn", image)
+
+
 CASES = [
     Case("fio with verification", fio, packages=("fio",), quick=False),
     Case("dbench, for 15 s", dbench, packages=("dbench",), quick=False),
+    Case("ext4 in a file", file_system_in_a_file, packages=("e2fsprogs", "mount"), quick=False),
 ]
