@@ -51,6 +51,11 @@ def shown_groups(state: State, inode: Inode) -> list[Group]:
     """
     if len(inode.heads) == 1:
         return [inode.heads]
+    return _grouped_once(state, inode)[0]
+
+
+def _grouped_once(state: State, inode: Inode) -> tuple[list[Group], bool]:
+    """Return the groups, and whether the one that there is shows as one content."""
     if not state.is_committed():
         return _shown_groups(state, inode)
     found = state.groups.get(inode.ino)
@@ -60,7 +65,7 @@ def shown_groups(state: State, inode: Inode) -> list[Group]:
     return found
 
 
-def _shown_groups(state: State, inode: Inode) -> list[Group]:
+def _shown_groups(state: State, inode: Inode) -> tuple[list[Group], bool]:
     heads = inode.heads
     if is_named(inode):
         use = [head for head in heads if not head.closed and not head.dropped]
@@ -69,21 +74,19 @@ def _shown_groups(state: State, inode: Inode) -> list[Group]:
     forks = Forks(state)
     if not use:
         ordered = by_lead(forks, heads)
-        return [[max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]]
+        return [[max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]], False
     heads = by_lead(forks, use)
     if len(heads) > 1 and merges(state, inode.policy, heads):
-        return [heads]
-    return _grouped(forks, heads)
+        return [heads], True
+    return _grouped(forks, heads), False
 
 
 def together(state: State, inode: Inode) -> Group:
     """Return the heads that show as one content by the merge policy of the file; none where one shows."""
     if len(inode.heads) == 1 or inode.policy in (Policy.UNSET, Policy.KEEP):
         return []
-    group, *others = shown_groups(state, inode)
-    if others or len(group) == 1 or not merges(state, inode.policy, group):
-        return []
-    return group
+    (group, *_), are_one = _grouped_once(state, inode)
+    return group if are_one else []
 
 
 def shown_heads(state: State, inode: Inode) -> list[Head]:

@@ -112,8 +112,8 @@ class State:
         self._digest_key = b""
         # What several heads of a file show together (crdt.showing), for the row that it was worked out from.
         self.merged: dict[Ino, tuple[Inode, list[Head], Merged | None]] = {}
-        # Which heads of a file show (crdt.absorption), by what is committed.
-        self.groups: dict[Ino, list[list[Head]]] = {}
+        # Which heads of a file show, and if as one content (crdt.absorption), by what is committed.
+        self.groups: dict[Ino, tuple[list[list[Head]], bool]] = {}
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
         self.commit_count = 0

@@ -129,7 +129,6 @@ def path_of(path: bytes) -> SymbolicPath:
 
 
 def check(conflict: Conflict, one: Choice, other: Choice) -> None:
-    alone, _ = shown(one.copy)
     here, there = Copy(one.copy), Copy(other.copy)
     here.hear(other.copy)
     there.hear(one.copy)
@@ -138,6 +137,7 @@ def check(conflict: Conflict, one: Choice, other: Choice) -> None:
     wrong = difference(found, same) or here.fs.digest() != there.fs.digest()
     require(not wrong, "L1", f"{about}, and they show different things:\n    {wrong}")
     if one.way == other.way and not one.is_record:
+        alone, _ = shown(one.copy)
         wrong = difference(alone, found)
         require(not wrong, "L5", f"{about}, and that is not one choice:\n    {wrong}")
     for choice in (one, other):
