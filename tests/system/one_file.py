@@ -282,10 +282,8 @@ class Player:
         if said is None:
             return
         self.told.append(f"{self.sites[step.site].name}: {said}")
-        # Who looks has the kernel ask what a file is now: after some merges nobody does.
-        if step.kind != "merge" or step.data % 2:
-            for each in self.programs:
-                each.check()
+        for each in self.programs:
+            each.check()
 
     def act(self, program: Program, step: Step) -> str | None:
         """Return what was done, None for nothing."""
@@ -294,7 +292,7 @@ class Player:
         data = random.Random(step.data).randbytes(length(third))
         match step.kind:
             case "merge":
-                return self.merge()
+                return self.merge() + self.append_unasked(program, first, data)
             case "settle":
                 return self.settle(first)
             case "open" if len(program.opened) < OPEN_MAX:
@@ -369,6 +367,14 @@ class Player:
         for graph in self.graphs:
             graph.merge()
         return "merge"
+
+    def append_unasked(self, program: Program, chance: float, data: bytes) -> str:
+        """Append before anybody looks, which would have the kernel ask where the file ends now."""
+        appending = [each for each in program.opened if each.flags & os.O_APPEND]
+        if not appending:
+            return ""
+        program.write(pick(appending, chance), 0, data)
+        return f", and append {len(data)} bytes at once"
 
     def settle(self, chance: float) -> str:
         """All let go, meet, and somebody chooses."""
