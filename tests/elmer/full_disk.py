@@ -87,15 +87,15 @@ def check_opening_a_full_disk(path: Path, synced: int) -> None:
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     disk = Path(sys.argv[1])
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=320m", "none", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "none", disk], check=True)
     ballast, rest, path = disk / "ballast", disk / "rest", disk / "rows"
     with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, 260 * MIB)
+        os.posix_fallocate(file.fileno(), 0, 130 * MIB)
 
     store = RocksStore(path, create=True)
     count = fill(store, 0)
     check_full(store, count)
-    os.truncate(ballast, 160 * MIB)
+    os.truncate(ballast, 80 * MIB)
     once_there_is_room(lambda: store.commit(batch(count)))
     store.sync()
     assert numbers_in(store) == count + 1
@@ -119,7 +119,7 @@ def main() -> None:
     sys.stdout.write("opens or is refused\n")
 
     rest.unlink()
-    subprocess.run(["mount", "-o", "remount,size=640m", disk], check=True)
+    subprocess.run(["mount", "-o", "remount,size=320m", disk], check=True)
     store = RocksStore(path)
     assert numbers_in(store) > synced
     store.close()
