@@ -23,6 +23,16 @@ ROOT = 1
 ME = Caller(0, 0)
 
 
+class Roomy:
+    """The space of a disk that is never full."""
+
+    def check_merge(self, size: int) -> None:
+        assert size >= 0
+
+    def takes_blocks(self) -> bool:
+        return True
+
+
 class Site:
     def __init__(self, number: int, name: str) -> None:
         store = MemoryStore()
@@ -30,7 +40,7 @@ class Site:
         self.replica = Replica(store, time.time_ns)
         self.filesystem = FileSystem(self.replica)
         self.lock = threading.Lock()
-        self.local = LockedReplica(self.replica, self.lock)
+        self.local = LockedReplica(self.replica, self.lock, Roomy())
 
     def write(self, name: bytes, content: bytes) -> int:
         fh, attributes = self.filesystem.create(ROOT, name, 0o644, 1, ME)
@@ -168,7 +178,7 @@ class SlowReplica:
 def test_the_lock_is_left_free_after_a_long_hold():
     """It is not fair: whoever waits gets it only if it is free for a while."""
     lock = TimedLock()
-    local = LockedReplica(SlowReplica(), lock)
+    local = LockedReplica(SlowReplica(), lock, Roomy())
     for _ in range(5):
         local.check_peer(ReplicaId(1), "a", b"a" * 16)
     gaps_s = [again_s - left_s for (_, left_s), (again_s, _) in pairwise(lock.holds)]
