@@ -9,15 +9,17 @@ moment.  Nothing here draws a random number but from the `Random` that is passed
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from crdt.absorption import together
 from crdt.causality import ReplicaId, VersionVector, counter_of, replica_of
 from crdt.codec import CodecError
 from crdt.encoding import decode_commit
 from crdt.facts import Commit, Ino, Version
 from crdt.store import MemoryStore
+from crdt.waiting import is_here
 from replication.fetch import Fetch
 from replication.limits import Limits
 from replication.local import Arrivals, PeerError
@@ -131,9 +133,21 @@ class Site:
         self.start()
 
     def waiting(self) -> set[Ino]:
-        """The files that show something older than their newest content, or lack blocks of it."""
+        """The files that show something older than their newest content, or less than all of it, or lack
+        blocks of it."""
         lacking = (Ino(int.from_bytes(key[33:41], "big")) for key, _ in self.store.scan(b"W", b"X"))
-        return {*self.replica.hiding(), *lacking}
+        return {*self.replica.hiding(), *lacking, *self._shown_in_part()}
+
+    def _shown_in_part(self) -> Iterator[Ino]:
+        """The files that by their merge policy show heads together, one of them not yet: it lacks blocks, or
+        its content comes with what superseded it."""
+        state = self.replica.state
+        for key, _ in self.store.scan(b"I", b"J"):
+            inode = state.inode(Ino(int.from_bytes(key[1:9], "big")))
+            if inode is None or not inode.is_regular:
+                continue
+            if not all(is_here(state, inode, head) for head in together(state, inode)):
+                yield inode.ino
 
     def tell(self) -> None:
         """Make durable what is here and let the peers know, as the daemon does after each commit."""

@@ -59,3 +59,20 @@ def test_a_bare_file_that_is_written_while_the_rest_comes_is_a_branch():
     assert b.fs.read(fh, 0, 100) == b"mine"
     b.close(fh)
     assert sorted(exchange(a, b).values()) == ["B", "mine", "newer"]
+
+
+def test_the_removal_of_a_file_leaves_what_was_to_show_with_it_and_is_not_here_yet():
+    """By its merge policy `f` will show what A wrote with what B wrote.  Nobody at B was shown anything of
+    A's, so that shows where `f` was, as what beats the removal (row 13)."""
+    a, b = peers = shells(0, 0)
+    a.create("f")
+    a.fs.setxattr(a.stat("f").ino, b"user.elmer.merge", b"blocks")
+    exchange(*peers)
+    b.write("f", "B")
+    a.write("f", "older")
+    a.write("f", "newer")
+    next(b.hear_one_by_one(a))
+    assert b.shows == {"f": "B"}
+    b.remove("f")
+    assert b.stat("f").size == len("older")
+    assert exchange(*peers) == {"f": "newer"}
