@@ -353,7 +353,10 @@ def test_mount_refuses_what_is_no_place_to_mount(run, store, scratch):
     assert_refused(run("mount", store, scratch / "no"), 2, "/no does not exist")
     (scratch / "file").touch()
     assert_refused(run("mount", store, scratch / "file"), 2, "file is not a directory")
-    assert_refused(run("mount", store, scratch), 2, f"{scratch} is not empty")
+    assert_refused(run("mount", store, scratch), 2, f"{scratch} has the store inside")
+    (scratch / "full").mkdir()
+    (scratch / "full" / "file").touch()
+    assert_refused(run("mount", store, scratch / "full"), 2, "full is not empty")
 
 
 def test_mount_says_that_there_is_no_fuse(run, store, scratch, monkeypatch):
