@@ -492,9 +492,11 @@ class FileSystem:
             inode = state.inode(ino)
             target = self.attributes.target(ino)
             is_older = target.head is not None and target.head.ref != session.base.head
+            # What is open here may lead, and stand for a head beside it, too, until it is closed.
+            hides = any(head.before is not None for head in target.inode.heads)
             if session.base.bare and not session.changed:
                 self.content.goes_on(ino)
-            elif is_older or target.merged is not None:
+            elif is_older or hides or target.merged is not None:
                 self.content.overtaken(ino)
             if session.detached and inode is not None and (inode.shown or is_orphan(state, inode)):
                 self.content.attach(ino)

@@ -9,6 +9,7 @@ import pytest
 from crdt.blocks import BlockMap, digest_of, digest_of_inline
 from crdt.facts import Ino
 from tests.shell import VOLUME, Shell, conflict, exchange, shells
+from translation import merge_policy
 
 
 def patch(shell: Shell, fh: int, offset: int, data: bytes) -> None:
@@ -75,6 +76,30 @@ def test_what_is_written_after_several_merges_extends_what_the_file_showed(base,
     patch(b, fh, 0, b"B")
     b.close(fh)
     assert sorted(exchange(a, b).values()) == sorted([texts[-1], "B" + old[1:]])
+
+
+@pytest.mark.parametrize("policy", [b"blocks", b"append"])
+def test_what_shows_together_shows_after_a_close_though_it_came_while_the_file_was_open(policy: bytes):
+    """B has heard of A's addition without its bytes, and adds to the file; they come while B has it open.
+
+    They were kept back for the open file's sake, which goes on from B's version.  But as that led, too, the
+    close let nothing show: at B the addition was missing until the next start.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "0")
+    a.fs.setxattr(a.stat("f").ino, merge_policy.XATTR, policy)
+    exchange(a, b)
+    a.append("f", "A" * 40_000)
+    b.hear(a, blocks=False)
+    b.append("f", "B")
+    fh = b.open_file("f")
+    b.fetch(a)
+    assert b.read("f") == b"0B"
+    b.close(fh)
+    a.hear(b)
+    assert len(a.read("f")) > 40_000
+    assert b.read("f") == a.read("f")
+    assert b.replica.hiding() == []
 
 
 @pytest.mark.parametrize("base", CONTENTS)
