@@ -197,7 +197,8 @@ class Transaction:
         inode = self._edit(placement.ino)
         stamped: Stamped[Placement] = new  # type: ignore[assignment]
         inode.link(placement.link).place(stamped)
-        self._note_change(placement.parent, new.hlc, new.wall_ns)
+        if not placement.split:  # its name stays, and who replaced it unseen does not tell of it
+            self._note_change(placement.parent, new.hlc, new.wall_ns)
         self._note_left(new, placement.left)
         self._touch(inode)
         self.placed.add(placement.ino)
