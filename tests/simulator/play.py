@@ -18,7 +18,8 @@ from tests.simulator.laws import Broken
 from tests.simulator.steps import Setup, Step
 from tests.simulator.world import World
 
-LONG_RUN = re.compile(r"(.)\1{30,}")  # in names that are as long as they may be
+# In names that are as long as they may be, and contents that are, and their zeros.
+LONG_RUN = re.compile(r"(\\x[0-9a-f]{2}|.)\1{30,}")
 
 
 class Failure(NamedTuple):
