@@ -153,14 +153,25 @@ class Locality:
             return []
         shown = copy(self.intents)
         shown.state, shown.view = after.state, after
-        if any(i.together(i.inode(entry.owner)) for i in (self.intents, shown)):
+        inode, is_now = self.intents.inode(entry.owner), shown.inode(entry.owner)
+        if self.intents.together(inode):
             return []  # what heads show together a commit changes only where it means to
+        if shown.together(is_now):
+            return self._hold_alone(after, entry) if inode.policy == is_now.policy else []
         was, head = self.intents.head_of(entry), shown.head_of(now)
         if was == head or digest_at(self.intents.state, was) == digest_at(after.state, head):
             return []
         if any(other.ref == was for other in surviving(after.state, row_of(after.state, entry.owner))):
             return []  # it hides under another, and so would a version of it
         return [self.intents.version(self.moment, entry.owner, was, [], is_edit=True)]
+
+    def _hold_alone(self, after: View, entry: Entry) -> list[Fact]:
+        """Settle what hides under a content, where by the merge policy the two would show together now that
+        what kept them from it is let go."""
+        hidden = self._still_hidden(after, entry)
+        if not hidden:
+            return []
+        return [self.intents.version(self.moment, entry.owner, self.intents.head_of(entry), hidden)]
 
     def _hold_twins(self, after: View, entry: Entry) -> list[Fact]:
         """A twin that would come to show goes, as it would with the first change of what shows: it added

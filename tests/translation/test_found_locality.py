@@ -316,6 +316,25 @@ def test_a_file_that_comes_back_in_a_directory_of_a_union_takes_no_name_there():
     assert shown == {"d": "dir", "d/f": "B", entry_of(shown, "d/f", "A"): "A, more"}
 
 
+def test_what_hides_in_a_log_stays_hidden_when_the_conflict_around_it_goes():
+    """A and B append the same to a log, and C edits it: so each content is for itself, and of the equal ones
+    one shows.  With C's a file of its own all that is left was appended, and what B had added came out."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("log")
+    a.fs.setxattr(a.stat("log").ino, b"user.elmer.merge", b"append")
+    a.write("log", "log:")
+    exchange(*peers)
+    c.write_at("log", "LOG:")
+    a.append("log", "same")
+    b.append("log", "same")
+    shown = exchange(*peers)
+    entry = entry_of(shown, "log", "C")
+    assert shown == {"log": "log:same", entry: "LOG:"}
+    a.fs.setxattr(a.stat(entry).ino, b"user.k", b"1")
+    assert a.shows == shown
+    assert exchange(*peers) == shown
+
+
 @pytest.mark.parametrize("what", ["a file", "another user's directory", "a directory that was moved there"])
 def test_a_directory_that_an_open_file_brings_back_takes_no_name(what):
     """As above, where what stands at the name is nothing that is one directory with what comes back."""
