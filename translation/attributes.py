@@ -14,7 +14,7 @@ from crdt.encoding import TIME_MAX, TIME_MIN
 from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Xattr
 from crdt.heads import own_heads
 from crdt.merging import Merged
-from crdt.names import Entry
+from crdt.names import Entry, branch_ino
 from crdt.orphans import orphan_entries
 from crdt.rights import CAPABILITY, shows_capability
 from crdt.rows import Head, Inode, Row, Stamped, context_with, privileges, stamped_list
@@ -156,6 +156,8 @@ class AttributeRequests(Twins):
         access = self._access(ino, inode)
         nlink = self.view.link_count(inode) if target.top is None else int(target.shows)
         bits = self.view.mode(inode, target.head.ref if target.top and target.head else None)
+        if self.content.is_unseen(ino):
+            bits &= ~privileges(bits)
         if is_orphan(self.state, inode):  # its name is in `.elmer`, outside of all that protected it
             nlink, bits = 1, bits & OF_OWNER
         return Attributes(
@@ -412,6 +414,8 @@ class AttributeRequests(Twins):
         inode, values = target.inode, self._xattr_values(target.inode.ino, name)
         value = shown_xattr(values)
         if name == CAPABILITY and target.head is not None and value is not None:
+            if self.content.is_unseen(branch_ino(target.top) if target.top else inode.ino):
+                return None
             heads = [target.head.ref] if target.merged is None else target.merged.refs
             return value if shows_capability(self.state, inode, values, heads) else None
         return value
@@ -446,6 +450,8 @@ class AttributeRequests(Twins):
         return self._shown_xattr(self.target(ino), name) is not None
 
     def _put_xattr(self, ino: Ino, name: bytes, value: bytes | None) -> None:
+        if name == CAPABILITY:
+            self.content.flush(ino)  # it shows only with what it was set on
         target = self.target(ino)
         facts: list[Fact] = []
         if target.top is not None:

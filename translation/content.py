@@ -114,6 +114,11 @@ class Content:
         session = self.sessions.get(ino)
         return session is not None and session.changed
 
+    def is_unseen(self, ino: Ino) -> bool:
+        """Is what shows to become a version?  Then nobody who set an attribute has seen it."""
+        session = self.sessions.get(ino)
+        return session is not None and self._is_kept(session)
+
     # Requests.
 
     def attributes(self, ino: Ino) -> tuple[int, int] | None:

@@ -336,6 +336,20 @@ def test_row_14_set_user_id_does_not_show_with_a_content_that_who_set_it_had_not
     assert mode(b, "f") == 0o4755
 
 
+def test_row_14_set_user_id_does_not_show_with_what_is_written_and_no_version_yet():
+    a, b = shared(0o777)
+    fh = b.open_file("f")
+    b.fs.write(fh, 0, b"evil")
+    a.chmod("f", 0o4755)
+    b.hear(a)
+    assert mode(b, "f") == 0o755
+    b.fs.setattr(b.stat("f").ino, mode=0o4755)  # who has seen it
+    assert mode(b, "f") == 0o4755
+    b.close(fh)
+    exchange(a, b)
+    assert (mode(a, "f"), mode(b, "f")) == (0o4755, 0o4755)
+
+
 def test_set_user_id_stays_with_a_file_that_is_renamed_linked_or_chosen():
     a, b = shells(0, 0)
     a.write("new", "program")
@@ -446,6 +460,28 @@ def test_a_capability_does_not_show_with_another_content_or_owner():
         b.fs.setxattr(b.stat("f").ino, CAPABILITY, b"caps")  # who has seen it
         exchange(a, b)
         assert a.fs.getxattr(a.stat("f").ino, CAPABILITY) == b"caps"
+
+
+def test_a_capability_that_is_set_before_the_file_is_closed_stays():
+    """As `cp -a` does."""
+    a, b = shared(0o755)
+    fh = b.open_file("f")
+    b.fs.write(fh, 0, b"mine")
+    b.fs.setxattr(b.stat("f").ino, CAPABILITY, b"caps")
+    b.close(fh)
+    exchange(a, b)
+    assert {shell.fs.getxattr(shell.stat("f").ino, CAPABILITY) for shell in (a, b)} == {b"caps"}
+
+
+def test_a_capability_does_not_show_with_what_is_written_and_no_version_yet():
+    a, b = shared(0o777)
+    fh = b.open_file("f")
+    b.fs.write(fh, 0, b"evil")
+    a.fs.setxattr(a.stat("f").ino, CAPABILITY, b"caps")
+    b.hear(a)
+    assert CAPABILITY not in b.fs.listxattr(b.stat("f").ino)
+    b.close(fh)
+    assert CAPABILITY not in b.fs.listxattr(b.stat("f").ino)
 
 
 def test_a_capability_of_a_conflict_entry_stays_when_that_becomes_a_file():
