@@ -463,7 +463,7 @@ def test_a_capability_does_not_show_with_another_content_or_owner():
 
 
 def test_a_capability_that_is_set_before_the_file_is_closed_stays():
-    """As `cp -a` does."""
+    """As by who copies a file, and then its attributes, through one descriptor."""
     a, b = shared(0o755)
     fh = b.open_file("f")
     b.fs.write(fh, 0, b"mine")
