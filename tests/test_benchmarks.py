@@ -50,6 +50,11 @@ match sys.argv[1:]:
 """
 
 
+def mounts() -> str:
+    """All mounts as the kernel lists them, those of other tests too, whose names may be any bytes."""
+    return Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+
+
 @pytest.fixture
 def place(tmp_path):
     """A directory in which a benchmark must leave nothing: no file, no mount, no process."""
@@ -57,7 +62,7 @@ def place(tmp_path):
     directory.mkdir()
     yield directory
     assert os.listdir(directory) == []
-    assert str(directory).replace(" ", r"\040") not in Path("/proc/self/mountinfo").read_text()
+    assert str(directory).replace(" ", r"\040") not in mounts()
     assert processes_with(str(directory)) == []
 
 
@@ -159,7 +164,7 @@ def test_an_interrupted_run_leaves_nothing_behind(place, signal_number, status):
     )
     signal.signal(signal.SIGINT, ours)
     escaped = str(place).replace(" ", r"\040")
-    assert wait_until(lambda: escaped in Path("/proc/self/mountinfo").read_text(), DEADLINE_S), (
+    assert wait_until(lambda: escaped in mounts(), DEADLINE_S), (
         "the floor was never mounted"
     )
     child.send_signal(signal_number)

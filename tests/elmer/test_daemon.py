@@ -140,7 +140,7 @@ def test_a_mount_has_the_options_that_it_is_given(site):
 
 
 def options_of(site: Site) -> set[str]:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     (line,) = [line.split() for line in lines if line.split()[4] == str(site.path)]
     return set(line[5].split(","))
 
