@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.sites import Site, cut, heal, meet
+from tests.system.waiting import until
 
 NOBODY = 65534
 
@@ -390,6 +391,7 @@ def test_what_a_program_writes_that_opened_it_by_a_name_is_not_lost(shared_pair:
         assert not (a / "open-2").exists()
         file.write(b"TEXT")
     meet(a, b)
+    until((a / "open-2").exists, "the kernel of a has heard of the name that its own write made")
     assert (a / "open-2").read_bytes() == (b / "open-2").read_bytes() == b"TEXT"
 
 
