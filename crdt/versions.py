@@ -17,7 +17,7 @@ from functools import cmp_to_key
 from typing import NamedTuple
 
 from crdt.causality import BEFORE_ALL, Stamp
-from crdt.facts import Ino, Ref
+from crdt.facts import Ino, Ref, VersionId
 from crdt.rows import Head, Inode
 from crdt.state import State
 
@@ -40,7 +40,7 @@ class Fork(NamedTuple):
 
 def first_version(ino: Ino) -> Ref:
     """The empty version that a file is born with."""
-    return Ref(ino, ino)  # type: ignore[arg-type]
+    return Ref(ino, VersionId(ino))
 
 
 def step_of(state: State, ref: Ref) -> Step:

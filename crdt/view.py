@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 from crdt.absorption import shown_heads
 from crdt.causality import covers
@@ -55,6 +56,7 @@ from crdt.rows import (
     Head,
     Inode,
     Item,
+    Row,
     Shown,
     Stamped,
     decode_pinned,
@@ -129,30 +131,34 @@ class Transaction:
         return list(keys)
 
     def _apply(self, new: Stamped[Fact]) -> bytes:
-        fact = new.fact
-        match fact:
+        match new.fact:  # which tells the checker of types nothing of what `new` is: so each is told
             case Birth():
-                return self._add_birth(new, fact)
+                return self._add_birth(cast(Stamped[Birth], new))
             case Placement():
-                return self._place(new, fact)
+                return self._place(cast(Stamped[Placement], new))
             case Removal():
-                return self._remove(new, fact)
+                return self._remove(cast(Stamped[Removal], new))
             case Version():
-                inode = self._known(fact.ino)
-                self._remember_content(inode)
-                self.heads.add(new, here=self.here)  # type: ignore[arg-type]
-                return version_key(Ref(fact.ino, fact.version))
+                return self._add_version(cast(Stamped[Version], new))
             case Register():
-                return self._set_register(new, fact)
+                return self._set_register(cast(Stamped[Register], new))
             case Pin():
-                inode = self._edit(fact.ino)
-                inode.link(fact.link).pin(new)  # type: ignore[arg-type]
-                self._touch(inode)
-                return inode_key(fact.ino)
+                return self._pin(cast(Stamped[Pin], new))
             case Xattr():
-                return self._set_xattr(new, fact)
-            case Member() | Setting() | Acknowledgement():
+                return self._set_xattr(cast(Stamped[Xattr], new))
+            case Member() | Setting() | Acknowledgement() as fact:
                 return self._keep_newest(new, fact)
+
+    def _add_version(self, new: Stamped[Version]) -> bytes:
+        self._remember_content(self._known(new.fact.ino))
+        self.heads.add(new, here=self.here)
+        return version_key(Ref(new.fact.ino, new.fact.version))
+
+    def _pin(self, new: Stamped[Pin]) -> bytes:
+        inode = self._edit(new.fact.ino)
+        inode.link(new.fact.link).pin(new)
+        self._touch(inode)
+        return inode_key(new.fact.ino)
 
     def _touch(self, inode: Inode) -> None:
         ino = inode.ino
@@ -166,13 +172,14 @@ class Transaction:
         if inode.ino not in self.contents and (inode.branches or not self.here):
             self.contents[inode.ino] = key_of_content(self.state, inode)
 
-    def _add_birth(self, new: Stamped[Fact], birth: Birth) -> bytes:
+    def _add_birth(self, new: Stamped[Birth]) -> bytes:
+        birth = new.fact
         known = None if birth.claims is None else self.state.inode(birth.ino)
         if known is not None:
-            self.state.edit(birth.ino).add_birth(new)  # type: ignore[arg-type]
+            self.state.edit(birth.ino).add_birth(new)
             self.attributes.add(birth.ino)
         else:
-            inode = Inode(birth.ino, [new])  # type: ignore[list-item]
+            inode = Inode(birth.ino, [new])
             if birth.kind != Kind.DIRECTORY and birth.claims is None:
                 first = first_version(birth.ino)
                 inode.heads.append(Head(first, new.dot, new.hlc, new.wall_ns, 0, new.wall_ns))
@@ -192,74 +199,75 @@ class Transaction:
             inode.link(link).removals += known.removals
         self.heads.claim(inode, top)
 
-    def _place(self, new: Stamped[Fact], placement: Placement) -> bytes:
+    def _place(self, new: Stamped[Placement]) -> bytes:
+        placement = new.fact
         self._known(placement.parent)
         inode = self._edit(placement.ino)
-        stamped: Stamped[Placement] = new  # type: ignore[assignment]
-        inode.link(placement.link).place(stamped)
+        inode.link(placement.link).place(new)
         if not placement.split:  # its name stays, and who replaced it unseen does not tell of it
             self._note_change(placement.parent, new.hlc, new.wall_ns)
-        self._note_left(new, placement.left)
+        self._note_left(new.hlc, new.wall_ns, placement.left)
         self._touch(inode)
         self.placed.add(placement.ino)
         if not inode.is_directory:
             return inode_key(placement.ino)
         if new.dot == inode.births[0].dot:
-            inode.created = inode.at = stamped
+            inode.created = inode.at = new
             self.tree_changed = True
             return inode_key(placement.ino)
-        self.moves.append(stamped)
-        return log_key(stamped)
+        self.moves.append(new)
+        return log_key(new)
 
-    def _remove(self, new: Stamped[Fact], removal: Removal) -> bytes:
+    def _remove(self, new: Stamped[Removal]) -> bytes:
+        removal = new.fact
         inode = self._edit(removal.ino)
-        inode.link(removal.link).remove(new)  # type: ignore[arg-type]
+        inode.link(removal.link).remove(new)
         if inode.is_directory:
             self.tree_changed = True  # of a union, which member leads depends on which are live
         if removal.link & DERIVED and int(removal.link) != removal.ino:
             split = self.state.inode(Ino(removal.link))
             if split is not None:  # the name that a split gave a conflict entry, see Intents.gone
-                self.state.edit(split.ino).link(removal.link).remove(new)  # type: ignore[arg-type]
+                self.state.edit(split.ino).link(removal.link).remove(new)
                 self._touch(self._known(split.ino))
         for ref in removal.drops:
             self._known(ref.ino)
             self.heads.drop(ref, new.hlc)
-        self._note_left(new, removal.left)
+        self._note_left(new.hlc, new.wall_ns, removal.left)
         self._touch(self._known(removal.ino))
         return inode_key(removal.ino)
 
-    def _note_left(self, new: Stamped[Fact], left: tuple[Left, ...]) -> None:
-        for directory, hlc, wall_ns in left:
+    def _note_left(self, hlc: int, wall_ns: int, left: tuple[Left, ...]) -> None:
+        """These directories were left now, where they do not say when."""
+        for directory, left_hlc, left_ns in left:
             self._known(directory)
-            if hlc:
-                self._note_change(directory, hlc, wall_ns)
-            else:
-                self._note_change(directory, new.hlc, new.wall_ns)
+            self._note_change(directory, *((left_hlc, left_ns) if left_hlc else (hlc, wall_ns)))
 
     def _note_change(self, directory: Ino, hlc: int, wall_ns: int) -> None:
         """Two replicas may have changed it in one millisecond: then the later time counts."""
         self.changed[directory] = max(self.changed.get(directory, (0, 0)), (hlc, wall_ns))
 
-    def _set_register(self, new: Stamped[Fact], fact: Register) -> bytes:
+    def _set_register(self, new: Stamped[Register]) -> bytes:
+        fact = new.fact
         inode = self._edit(fact.ino)
         if fact.field == Field.POLICY and not inode.is_directory:
             self.contents.setdefault(fact.ino, key_of_content(self.state, inode))
             self.files.add(fact.ino)
-        inode.set_register(new)  # type: ignore[arg-type]
+        inode.set_register(new)
         self.attributes.add(fact.ino)
         if fact.field in (Field.UID, Field.GID) and not inode.is_directory:
             self.files.add(fact.ino)  # it may be no twin any more of what stands at its name
         return inode_key(fact.ino)
 
-    def _set_xattr(self, new: Stamped[Fact], fact: Xattr) -> bytes:
+    def _set_xattr(self, new: Stamped[Xattr]) -> bytes:
+        fact = new.fact
         key = xattr_key(fact.ino, fact.name)
         data = self.state.get(key)
-        values: list[Stamped[Xattr]] = [] if data is None else stamped_list(unpack(data))  # type: ignore[arg-type]
-        values = merged_xattr(values, new)  # type: ignore[arg-type]
+        known = [] if data is None else stamped_list(cast(Row, unpack(data)))
+        values = merged_xattr(known, new)
         self.state.put(key, pack([stamped_row(value) for value in values]))
         inode = self._edit(fact.ino)
-        if data is None or not inode.xattr_count:
-            inode.xattr_count += 1
+        # At least one: a store that is older than this count has 0 where all were removed.
+        inode.xattr_count = max(1, inode.xattr_count + (data is None))
         self.attributes.add(fact.ino)
         return key
 
