@@ -144,10 +144,10 @@ def saving(
     return request(answered)
 
 
-def change(
+def unless_frozen(
     handler: Callable[Concatenate[Operations, P], R],
 ) -> Callable[Concatenate[Operations, P], R]:
-    """A request that changes something: EROFS where this replica must not."""
+    """EROFS where this replica must change nothing."""
 
     @functools.wraps(handler)
     def answered(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -155,7 +155,14 @@ def change(
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return handler(self, *args, **kwargs)
 
-    return saving(answered)
+    return answered
+
+
+def change(
+    handler: Callable[Concatenate[Operations, P], R],
+) -> Callable[Concatenate[Operations, P], R]:
+    """A request that changes something."""
+    return saving(unless_frozen(handler))
 
 
 def growth(
@@ -165,12 +172,10 @@ def growth(
 
     @functools.wraps(handler)
     def answered(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.is_frozen:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         self.space.take(sum(len(argument) for argument in args if isinstance(argument, bytes)))
         return handler(self, *args, **kwargs)
 
-    return request(answered)
+    return request(unless_frozen(answered))
 
 
 class Operations(llfuse.Operations):
