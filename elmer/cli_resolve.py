@@ -15,6 +15,7 @@ from elmer.ask import WALK_TIMEOUT_S, ask
 from elmer.cli import json_option, say, target_argument
 from elmer.directory import StoreDirectory, find_holder, held
 from elmer.exits import CommandError, ExitStatus, no_such_record
+from elmer.mounts import mount_of
 from elmer.target import Target
 from elmer.target import resolve as resolve_target
 
@@ -95,10 +96,10 @@ def _redo(target: str, ids: Sequence[str] | None, *, as_json: bool) -> int:
 def _settle(mode: str, target: str, *, as_json: bool) -> int:
     # The entry may be a symlink, which is meant itself.
     path = Path(os.path.realpath(Path(target).parent), Path(target).name)
-    found = resolve_target(str(path.parent))
-    if found.mountpoint is None or not path.is_relative_to(found.mountpoint):
+    mount = mount_of(path.parent)
+    if mount is None or mount.store is None:
         raise CommandError(f"{target} is no path inside a mount of elmer", ExitStatus.USAGE)
-    mountpoint, listed = _mounted(found)
+    mountpoint, listed = _mounted(resolve_target(str(path.parent)))
     relative, stayed = path.relative_to(mountpoint), list[str]()
     if mode == "keep":
         did = settling.keep(mountpoint, relative, listed["conflicts"])

@@ -206,10 +206,15 @@ def test_records_of_a_store_at_rest_are_listed_and_acknowledged(run, store):
         (["rename-a-1"], "say what to do"),
         (["--acknowledge"], "name the records"),
         (["rename-a-1", "--all", "--acknowledge"], "name the records"),
+        (["--redo", "--acknowledge", "rename-a-1"], "say what to do"),
+        (["--all", "--redo"], "is not mounted: `elmer mount` it first"),
+        (["rename-a-1", "--keep"], "--keep is of one path, and takes no records"),
+        (["--keep"], "{store} is no path inside a mount of elmer"),
+        (["--merge"], "{store} is no path inside a mount of elmer"),
     ],
 )
 def test_what_to_resolve_and_how_has_to_be_said(run, store, arguments, says):
-    assert_refused(run("resolve", store, *arguments), 2, says)
+    assert_refused(run("resolve", store, *arguments), 2, says.format(store=store))
 
 
 def overrule(replica: Replica) -> list[str]:
