@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 from tests.crashes.checking import Point, Run, check_points, play_all
+from tests.crashes.cutting import cut_beside
 from tests.crashes.killing import kill_at_each
 from tests.crashes.recorded import WRITES_OUT_EARLY, Recorded, memory_directory
 from tests.crashes.recording import Loss, build_recorder
-from tests.crashes.sequences import look, pairs
-from tests.system.sites import COMMAND_TIMEOUT_S, Sites, assert_same_trees, meet
+from tests.crashes.sequences import pairs
+from tests.system.sites import Sites
 
 SEQUENCES_A_RUN = 6
 CUTS_A_MOMENT = 2
@@ -67,26 +67,10 @@ def kills(library: Path, chance: Random) -> Iterator[object]:
 def cuts(library: Path, chance: Random) -> Iterator[object]:
     """Cut the power of a site that talks to a peer; yield each cut after which nothing is gone."""
     with recorded(library, early=chance.random() < 0.5) as (made, sites, scratch):
-        a, b = made.site, sites.join(made.site, "b")
+        peer = sites.join(made.site, "b")
         for number in range(10):
-            meet(a, b)
-            made.recorder.kill_before(chance.randrange(1, 60))
-            with suppress(OSError):
-                for each in range(100):
-                    (a / f"at-a-{number}-{each}").write_bytes(b"%d" % each * chance.choice([1, 3_000]))
-                    (b / f"at-b-{number}-{each}").write_bytes(b"%d" % each * chance.choice([1, 3_000]))
-            assert a.daemon is not None
-            assert a.daemon.wait(COMMAND_TIMEOUT_S) == -signal.SIGKILL
-            a.kill()
-            made.recorder.kill_before(0)
-            before = look(str(b.mountpoint))
-            made.lose_power(scratch)
-            a.start()
-            a.wait_mounted()
-            (a / f"after-{number}").write_bytes(b"after the power cut")
-            meet(a, b)
-            assert_same_trees(a, b)
-            assert look(str(b.mountpoint)).keys() >= before.keys()
+            contents = [b"%d" % each * chance.choice([1, 3_000]) for each in range(100)]
+            cut_beside(made, peer, chance.randrange(1, 60), str(number), contents, scratch)
             yield number
 
 

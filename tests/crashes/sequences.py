@@ -97,6 +97,10 @@ def written(place: Place, descriptor: int, name: str, data: bytes, offset: int, 
     """Write, and then: close; fsync or fdatasync and stay open; nothing and stay open."""
     os.pwrite(descriptor, data, offset)
     yield Step(pending=name)
+    yield from ended(place, descriptor, name, then)
+
+
+def ended(place: Place, descriptor: int, name: str, then: str) -> Steps:
     if then == "close":
         place.shut(descriptor)
         yield Step(settled=name)
@@ -124,12 +128,7 @@ def append(place: Place, name: str, size: int, then: str) -> Steps:
     descriptor = place.opened(name, os.O_APPEND | os.O_WRONLY)
     os.write(descriptor, content(3, size))
     yield Step(pending=name)
-    if then == "close":
-        place.shut(descriptor)
-        yield Step(settled=name)
-    elif then == "fsync":
-        os.fsync(descriptor)
-        yield Step(settled=name, durable=True)
+    yield from ended(place, descriptor, name, then)
 
 
 def overwrite(place: Place, name: str, offset: int, size: int, then: str) -> Steps:

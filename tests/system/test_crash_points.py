@@ -23,6 +23,7 @@ import pytest
 from elmer import config as configuration
 from elmer.config import Config
 from tests.crashes.checking import Point, Run, below, check_points, play_all, shown
+from tests.crashes.cutting import cut_beside
 from tests.crashes.killing import kill_at_each
 from tests.crashes.recorded import WRITES_OUT_EARLY, Recorded, memory_directory
 from tests.crashes.recording import Disk, Loss, Recorder, build_recorder, states
@@ -33,7 +34,6 @@ from tests.system.sites import (
     CommandFailedError,
     Site,
     Sites,
-    assert_same_trees,
     elmer,
     environment,
     meet,
@@ -235,28 +235,9 @@ def has_draft(site: Site, ino: int) -> bool:
 
 def test_what_left_a_replica_is_there_after_a_power_cut(sites: Sites, recorded: Recorded, scratch: Path):
     """Before each change of its store: so it was synced before it was told, and no dot is used twice."""
-    a, b = recorded.site, sites.join(recorded.site, "b")
+    peer = sites.join(recorded.site, "b")
     for nth in range(3, 7):
-        meet(a, b)
-        recorded.recorder.kill_before(nth)
-        with suppress(OSError):
-            for number in range(10):
-                (a / f"at-a-{nth}-{number}").write_bytes(b"%d" % number)
-                (b / f"at-b-{nth}-{number}").write_bytes(b"%d" % number)
-        assert a.daemon is not None
-        assert a.daemon.wait(COMMAND_TIMEOUT_S) == -signal.SIGKILL
-        a.kill()
-        recorded.recorder.kill_before(0)
-        before = look(str(b.mountpoint))
-        recorded.lose_power(scratch)
-        a.start()
-        a.wait_mounted()
-        (a / f"after-{nth}").write_bytes(b"after the power cut")
-        meet(a, b)
-        assert_same_trees(a, b)
-        assert look(str(b.mountpoint)).keys() >= before.keys()
-        assert (b / f"after-{nth}").read_bytes() == b"after the power cut"
-    assert "old copy" not in a.log_text() + b.log_text()
+        cut_beside(recorded, peer, nth, str(nth), [b"%d" % number for number in range(10)], scratch)
 
 
 # Writes files until its directory is there no more.
