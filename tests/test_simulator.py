@@ -2,9 +2,13 @@
 
 import pytest
 
+from crdt.facts import ROOT
+from tests.simulator.cluster import Door
+from tests.simulator.extension import extension
 from tests.simulator.histories import WEIGHTS
+from tests.simulator.laws import Broken
 from tests.simulator.play import replay, report, shrink, simulate
-from tests.simulator.steps import Step
+from tests.simulator.steps import Setup, Step
 from tests.simulator.world import World
 
 HISTORIES = 2000
@@ -59,6 +63,80 @@ def test_a_replica_that_shows_something_else_is_noticed():
     del world.cluster.library.commits[lost]
     with pytest.raises((AssertionError, KeyError)):
         world.play(Step("heal", 0))
+
+
+A, B, C = range(3)
+TEXT, OTHER, NEW = range(3)  # of a few contents
+
+
+@pytest.fixture
+def world() -> World:
+    """Three sites that know of each other."""
+    world = World(Setup((0, 0, 0), 1 << 20, 20_000, contents=3))
+    world.play(Step("join", 0))
+    world.play(Step("heal", 0))
+    return world
+
+
+def new_for(world: World, site: int, other: int) -> list[bytes]:
+    """The commits of another site that this one lacks."""
+    theirs = world.cluster.sites[other].replica
+    theirs.sync()
+    return theirs.arrivals(0, world.cluster.sites[site].replica.seen(), 1 << 20)[0]
+
+
+def hear(world: World, site: int, other: int) -> None:
+    theirs, new = world.cluster.sites[other], new_for(world, site, other)
+    vector, end = theirs.replica.seen(), theirs.replica.durable_end()
+    Door(world.cluster.sites[site]).receive(new, vector, theirs.store_id, end)
+
+
+def test_a_merged_write_may_part_a_file_from_the_one_it_shows_as_at_another_name(world):
+    """B's file has two names; at one of them C shows A's, which is equal.  B, who has not heard of that,
+    writes to the other name: at the first one the two part."""
+    world.play(Step("create", A, ((b"a",),), TEXT))
+    world.play(Step("create", B, ((b"a",),), TEXT))
+    world.play(Step("link", B, ((b"a",), (b"b",)), 0))
+    hear(world, C, A)
+    hear(world, C, B)
+    world.play(Step("append", B, ((b"b",),), NEW))
+    hear(world, C, B)
+    world.play(Step("heal", 0))
+
+
+def test_a_merged_write_may_make_an_entry_join_the_file_where_it_leaves_nothing(world):
+    """B edits what A removes and makes anew, then empties it: an empty file adds nothing to any other."""
+    world.play(Step("create", A, ((b"a",),), TEXT))
+    hear(world, B, A)
+    world.play(Step("append", B, ((b"a",),), OTHER))
+    world.play(Step("save_anew", A, ((b"a",),), NEW))
+    hear(world, C, A)
+    hear(world, C, B)
+    assert len(world.programs[C].look()) == 2
+    b = world.cluster.sites[B]
+    ino = b.fs.lookup(ROOT, b"a").ino
+    b.fs.setattr(ino, size=0)
+    hear(world, C, B)
+    assert len(world.programs[C].look_again()) == 1
+
+
+@pytest.mark.parametrize("path", [b"/a", b"/b"])
+def test_a_merged_write_that_changes_something_else_is_noticed(world, path):
+    """The check of the check, with files elsewhere that show as one."""
+    world.play(Step("create", A, ((b"a",),), TEXT))
+    world.play(Step("create", A, ((b"b",),), OTHER))
+    world.play(Step("create", A, ((b"c",),), OTHER))
+    world.play(Step("create", B, ((b"c",),), OTHER))
+    hear(world, C, A)
+    hear(world, C, B)
+    world.play(Step("append", A, ((b"a",),), NEW))
+    found = extension(world.programs[C], new_for(world, C, A))
+    assert found is not None
+    hear(world, C, A)
+    found.check()
+    found.before[path] = found.before[path]._replace(uid=7)
+    with pytest.raises(Broken, match=f"(?s)L4, .*a merged write changes something else.*{path.decode()}"):
+        found.check()
 
 
 def test_a_failing_history_is_shrunk_to_what_fails():

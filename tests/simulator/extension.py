@@ -1,18 +1,21 @@
 """Law L4: a merged write that extends what one entry shows changes the content of that entry only.
 
-Looked at where all that a pass brings are such writes, of contents that nobody wrote elsewhere (one that
-somebody did may join or part with another file, and a file whose content is in the past of what was written
-may come to add nothing to that), and nothing is open or on its way here.
+Looked at where all that a pass brings are such writes, and nothing is open or on its way here.  Not where
+what is written may join or part with what stands beside it, under any of its names: it shows as one with
+another file, or somebody wrote the same content elsewhere (as everybody did an empty one), or what stands
+there is in the past of what was written and may come to add nothing to that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-from crdt.absorption import digest_at, hidden_under, shown_heads, together
+from crdt.absorption import digest_at, hidden_under, shown_groups, shown_heads, together
+from crdt.blocks import EMPTY_DIGEST
 from crdt.encoding import decode_commit
 from crdt.facts import Fact, Ino, Kind, Ref, Version
+from crdt.names import Entry
 from tests.simulator.laws import require
 from tests.simulator.locality import SET_USER_ID, difference, faces
 from tests.simulator.programs import Programs
@@ -27,29 +30,34 @@ class Extension:
         self.programs = programs
         self.before = faces(programs.look())
         self.last: dict[Ino, Version] = {}  # what was written last to each entry, by its inode number
-        shown = heads(programs)
+        shown, owners, extended = heads(programs), set[Ino](), set[Ref]()
         for fact in writes:
-            known = shown.pop(frozenset(fact.parents), None)
-            if known is None:
+            refs = frozenset(fact.parents)
+            if refs not in shown:
                 self.last = {}
                 return
+            known = shown.pop(refs)
             shown[frozenset([Ref(fact.ino, fact.version)])] = known
-            self.last[known] = fact
+            self.last[known.ino] = fact
+            owners.add(known.owner)
+            extended |= refs
         state = programs.site.replica.state
-        beside = [ref for refs, ino in shown.items() if ino not in self.last for ref in refs]
-        self.beside = {digest_at(state, ref) for ref in beside}
+        beside = {ref for owner in owners for ref in heads_beside(programs, owner)}
+        self.beside = {digest_at(state, ref) for ref in beside - extended}
         self.passed = {fact.inline for fact in writes} - {fact.inline for fact in self.last.values()}
 
     def is_one(self) -> bool:
         """Does the law say something of it?"""
-        digests = self.programs.site.cluster.library.digests
         elsewhere = {face.content for face in self.before.values() if face.ino not in self.last}
         return (
             bool(self.last)
-            and all(digests[fact.digest] == 1 for fact in self.last.values())
-            and all(digests[digest] <= 1 for digest in self.beside)
+            and all(self._was_written_once(fact.digest) for fact in self.last.values())
+            and all(map(self._was_written_once, self.beside))
             and not self.passed & elsewhere
         )
+
+    def _was_written_once(self, digest: bytes) -> bool:
+        return digest != EMPTY_DIGEST and self.programs.site.cluster.library.digests[digest] <= 1
 
     def check(self) -> None:
         want, shown = dict(self.before), faces(self.programs.look_again())
@@ -83,14 +91,17 @@ def is_write(fact: Fact) -> TypeGuard[Version]:
     return isinstance(fact, Version) and not (fact.settles or fact.lineage or fact.bare)
 
 
-def heads(programs: Programs) -> dict[frozenset[Ref], Ino]:
-    """What the entries without twins show, with what hides under it -> inode number.
+def heads(programs: Programs) -> dict[frozenset[Ref], Entry]:
+    """What the entries show that show as one with no other file, with what hides under it -> entry.
 
     Of heads that show together, by a merge policy, all: so a write that extends one of them is none of these.
     """
-    state, found = programs.site.replica.state, {}
+    replica, found = programs.site.replica, {}
+    state = replica.state
     for _, entry in programs.fs.listing.walk():
-        if entry.kind != Kind.REGULAR or entry.twins:
+        if entry.kind != Kind.REGULAR:
+            continue
+        if entry.top is None and replica.view.twins(entry.owner) != {entry.owner}:
             continue
         inode = state.inode(entry.owner)
         assert inode is not None
@@ -98,5 +109,21 @@ def heads(programs: Programs) -> dict[frozenset[Ref], Ino]:
         beside = hidden_under(state, inode, head)
         if entry.top is None:
             beside += [each.ref for each in together(state, inode)]
-        found[frozenset([head, *beside])] = entry.ino
+        found[frozenset([head, *beside])] = entry
     return found
+
+
+def heads_beside(programs: Programs, owner: Ino) -> Iterator[Ref]:
+    """The heads of a file, and of all that stand at one of its names."""
+    replica = programs.site.replica
+    inode = replica.state.inode(owner)
+    assert inode is not None
+    files = {owner}
+    for place in inode.shown:
+        members = replica.view.members(place.parent)
+        files |= {item.ino for _, item in replica.view.items(members, place.name)}
+    for ino in files:
+        other = replica.state.inode(ino)
+        assert other is not None
+        if other.is_regular:
+            yield from (head.ref for group in shown_groups(replica.state, other) for head in group)

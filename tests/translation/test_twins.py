@@ -241,6 +241,20 @@ def test_an_edit_elsewhere_makes_a_twin_a_conflict_entry():
     assert shown == {"f": "new"}  # what A has is in the history of C's
 
 
+def test_an_edit_elsewhere_of_a_twin_shows_under_all_its_names():
+    """B edits its file through a second name, and has not heard of A's: at the first one the two part."""
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "text")
+    b.write("f", "text")
+    b.link("f", "g")
+    c.hear(a, b)
+    assert c.shows == {"f": "text", "g": "text"}
+    b.append("g", " and more")
+    c.hear(b)
+    assert c.shows == {"f": "text and more", "g": "text and more"}  # what A has is in its history
+    assert exchange(a, b, c) == c.shows
+
+
 def test_an_edit_of_each_makes_two_of_them():
     a, b, c = shells(0, 0, 0)
     a.write("f", "text")
