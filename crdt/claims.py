@@ -17,7 +17,18 @@ from crdt.causality import Dot, Stamp
 from crdt.facts import Ino
 from crdt.rows import Head, Inode, Item
 from crdt.state import State
-from crdt.versions import Fork, falls, first_version, fork, fork_of_any, line, order, step_of, wall_of
+from crdt.versions import (
+    Fork,
+    falls,
+    first_version,
+    fork,
+    fork_of_any,
+    is_on_branch,
+    line,
+    order,
+    step_of,
+    wall_of,
+)
 
 
 class Claim:
@@ -66,9 +77,24 @@ class Claim:
         """
         if self.inode.birth.kind == best.inode.birth.kind:
             found = self.fork_from(best)
-            if found.common is not None and found.left is not None:
+            if found.common is not None and found.left is not None and not self._stands_unedited(found):
                 return found.left.stamp.dot, wall_of(self.state, found.left.ref)
         return self.placed.dot, self.placed.wall_ns
+
+    def _stands_unedited(self, found: Fork) -> bool:
+        """Does it stand here whether it was edited since the two parted or not?  So where the other one
+        replaced it while somebody named it so: then its first edit must not rename it.
+
+        Not where it shows for an edit alone, nor by a name that it was given again for that, with its rank.
+        """
+        fact, link = self.placed.fact, self.inode.links[self.link]
+        assert found.common is not None
+        assert found.left is not None
+        if fact.split or fact.over_split or self.placed not in link.live():
+            return False
+        if fact.rank is not None and found.left.stamp < self.placed.stamp:
+            return False
+        return is_on_branch(self.state, found.common, self.end.head)
 
     def hides(self, other: Claim) -> bool:
         """Does the other file not show because of this one?"""

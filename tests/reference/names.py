@@ -232,9 +232,18 @@ class View:
         if link != best and self._kind(link) == self._kind(best):
             mine, theirs = self._line(link), self._line(best)
             at = parting(mine, theirs)
-            if 0 < at < len(mine):
+            if 0 < at < len(mine) and not self._stands_unedited(link, *mine[at - 1 : at + 1]):
                 return self.contents.versions[mine[at]].stamp.dot
         return self._placed(link).dot
+
+    def _stands_unedited(self, link: LinkId, common: Ref, first: Ref) -> bool:
+        """Does it stand there without this edit of its own, too?  The best file replaced it, and somebody
+        gave it the name meanwhile."""
+        placed = self.places.where[link]
+        is_own = common in self.contents.path[self._head(link)]
+        if not is_own or not self.places.live[link] or placed.fact.split or placed.fact.over_split:
+            return False
+        return placed.fact.rank is None or placed.stamp < self.contents.versions[first].stamp
 
     def _kind(self, link: LinkId) -> Kind:
         return self.facts.inodes[self.facts.links[link].ino].birth.kind

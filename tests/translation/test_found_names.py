@@ -76,6 +76,44 @@ def test_an_edit_beside_a_rename_names_its_entry_where_another_save_follows():
     assert edited.startswith("f.conflict-B-")
 
 
+def test_who_gets_its_name_again_while_it_is_replaced_is_not_renamed_by_an_edit():
+    """A and B give a file a second name, the same one, and B saves there: A's stands beside B's new file.
+
+    It was named after A's link while the file was what B had replaced, and after its first edit since from
+    then on: a write that was merged renamed it.
+    """
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "old")
+    exchange(a, b, c)
+    a.link("f", "g")
+    b.link("f", "g")
+    b.save("g", "saved")
+    c.hear(a, b)
+    (entry,) = c.shows.keys() - {"f", "g"}
+    assert c.shows == {"f": "old", "g": "saved", entry: "old"}
+    a.append("f", " and more")
+    c.hear(a)
+    assert c.shows == {"f": "old and more", "g": "saved", entry: "old and more"}
+    assert exchange(a, b, c) == c.shows
+
+
+def test_an_edit_of_what_was_replaced_stays_a_conflict_of_that_name_when_it_gets_a_link():
+    """A's edit beats that B's save removed the file; with a link to it its old name is made live.
+
+    It is named after the edit as before: so that name need not be pinned, and it is still an entry.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    exchange(a, b)
+    a.append("f", " and more")
+    b.save("f", "saved")
+    exchange(a, b)
+    (conflict,) = a.fs.conflicts()
+    a.link(conflict.path.decode(), "g")
+    assert exchange(a, b) == {"f": "saved", conflict.path.decode(): "old and more", "g": "old and more"}
+    assert a.fs.conflicts() == b.fs.conflicts() == [conflict]
+
+
 # -- directories ---------------------------------------------------------------------------------------
 
 
