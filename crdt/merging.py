@@ -76,15 +76,18 @@ class Merged(NamedTuple):
         return tuple(head.ref for head in self.heads)
 
 
-def merged(state: State, policy: Policy, heads: Sequence[Head]) -> Merged | None:
+def merged(state: State, policy: Policy, heads: Sequence[Head]) -> Merged | Head | None:
     """Return what these heads show together, given the one that leads first; None where by this policy each
-    is for itself, or all but one add nothing because that came of them."""
+    is for itself, and a head where all others are that one, or add nothing because it came of them."""
+    heads = list({head.ref: head for head in heads}.values())
+    if len(heads) == 1:
+        return heads[0]
     walk = _Walk(state, policy, [head.ref for head in heads])
     if not walk.is_whole:
         return None
     kept = [head for at, head in enumerate(heads) if walk.masks[head.ref] == 1 << at]
     if len(kept) < len(heads):
-        return merged(state, policy, kept) if len(kept) > 1 else None
+        return merged(state, policy, kept)
     if policy == Policy.APPEND:
         tails = Tails(walk)
         return Merged(policy, tuple(heads), tails.size, tails)

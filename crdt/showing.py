@@ -27,6 +27,8 @@ def showing(state: State, inode: Inode, shown: Sequence[Head] = ()) -> Head | Me
     if known is not None and known[0] is inode and known[1] == readable:
         return known[2] or readable[0]
     found = merged(state, inode.policy, [head.here for head in readable])
+    if isinstance(found, Head):  # of those that show it, the one that leads
+        found = next(head for head in readable if head.here.ref == found.ref)
     state.remember_merged(inode, readable, found)
     return found or readable[0]
 

@@ -111,7 +111,7 @@ class State:
         self._past: State | None = None
         self._digest_key = b""
         # What several heads of a file show together (crdt.showing), for the row that it was worked out from.
-        self.merged: dict[Ino, tuple[Inode, list[Head], Merged | None]] = {}
+        self.merged: dict[Ino, tuple[Inode, list[Head], Merged | Head | None]] = {}
         # Which heads of a file show, and if as one content (crdt.absorption), by what is committed.
         self.groups: dict[Ino, tuple[list[list[Head]], bool]] = {}
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
@@ -176,7 +176,7 @@ class State:
             remember(self._inodes, ino, found)
         return found
 
-    def remember_merged(self, inode: Inode, heads: list[Head], merged: Merged | None) -> None:
+    def remember_merged(self, inode: Inode, heads: list[Head], merged: Merged | Head | None) -> None:
         """Keep what these heads show; not of a row that a commit is about to change further."""
         if self._inodes.get(inode.ino) is not inode:
             return

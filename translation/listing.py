@@ -13,7 +13,7 @@ from crdt.absorption import shown_heads, together
 from crdt.causality import replica_of
 from crdt.codec import pack
 from crdt.facts import ROOT, Ino
-from crdt.merging import merged
+from crdt.merging import Merged, merged
 from crdt.names import Entry
 from crdt.orphans import orphan_entries
 from crdt.rows import Inode, policy_of
@@ -102,7 +102,7 @@ class Listing(Paths):
             return b"", 0
         heads = together(self.state, inode) if entry.top is None else []
         found = merged(self.state, inode.policy, heads) if heads else None
-        if found is not None:
+        if isinstance(found, Merged):
             return pack((int(inode.policy), sorted(found.refs))), found.size
         ref = entry.heads[0] if entry.heads else shown_heads(self.state, inode)[0].ref
         stored = self.state.version(ref)

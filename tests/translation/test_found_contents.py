@@ -189,3 +189,25 @@ def test_a_content_was_let_go_when_the_first_of_two_settled_it():
     exchange(*peers)
     heads = [head for shell in peers for head in shell.replica.state.known(ino).heads]
     assert len({head.closed for head in heads}) == 1
+
+
+def test_what_was_written_here_shows_with_what_came_though_a_third_content_is_on_its_way():
+    """B shows, and goes on from, what A's large content replaced, which is not here; then C's write comes.
+
+    B showed its own content twice, for A's as well: it counted as one that adds nothing to itself.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "0" * 100_000)
+    a.fs.setxattr(a.stat("f").ino, merge_policy.XATTR, b"blocks")
+    exchange(*peers)
+    for shell, offset in ((a, 0), (b, 40_000), (c, 80_000)):
+        fh = shell.open_file("f")
+        if shell is b:
+            b.hear(a, blocks=False)
+        shell.world.tick()
+        shell.fs.write(fh, offset, shell.replica.name.encode())
+        shell.close(fh)
+    b.hear(c)
+    assert [b.read("f")[at : at + 1] for at in (0, 40_000, 80_000)] == [b"0", b"B", b"C"]
+    shown = exchange(*peers)["f"]
+    assert [shown[at] for at in (0, 40_000, 80_000)] == ["A", "B", "C"]
