@@ -19,10 +19,10 @@ from crdt.causality import Dot
 from crdt.codec import pack, unpack
 from crdt.facts import Ino, Ref, Version
 from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
-from crdt.state import State, prefix_end
+from crdt.state import State
 from crdt.versions import branch, is_on_branch, kin, owner, step_of
 from crdt.visible import is_orphan
-from crdt.waiting import Place, is_here, waiting, waiting_key, wanted_key
+from crdt.waiting import Place, is_here, is_readable, waiting, waiting_key, wanted_key
 
 
 def history_key(ref: Ref) -> bytes:
@@ -30,9 +30,12 @@ def history_key(ref: Ref) -> bytes:
 
 
 def hiding_key(ino: Ino) -> bytes:
-    """The mark of a file that shows something older than its newest content."""
+    """The mark of a file that shows something older than its newest content, or that keeps what was settled
+    or removed for an open file."""
     return b"L" + ino.to_bytes(8, "big")
 
+
+FOR_BLOCKS, FOR_OPEN = b"", b"\x01"  # its value: what an open file goes on from may not be here either
 
 KIN_MAX = 256
 
@@ -80,7 +83,7 @@ class Heads:
         for at, head in enumerate(holder.heads):  # what was shown instead of it is another file's now
             if head.before is not None and head.before.ref in gone:
                 holder.heads[at] = head._replace(before=None)
-        self._move_waiting(holder.ino, claimant.ino, {(Ino(h.map_ino), h.map) for h in moved if h.map})
+        self._move_waiting(holder.ino, claimant.ino, moved)
         self._claim_settled(claimant, holder, top)
         self._give_back(holder, top, own_heads(claimant))
         self.state.edit(top.ino).splits.append((top, claimant.ino))
@@ -97,6 +100,7 @@ class Heads:
         claimed = [pair for pair in holder.settled if self._is_claimed(top, pair[0])]
         holder.settled = [pair for pair in holder.settled if pair not in claimed]
         claimant.settled += [pair for pair in claimed if is_on_branch(self.state, top, pair[1])]
+        self._move_waiting(holder.ino, claimant.ino, [head for head, _ in claimed])
         self._reopen(claimant, [pair for pair in claimed if pair not in claimant.settled])
 
     def _reopen(self, inode: Inode, settled: list[tuple[Head, Ref]]) -> None:
@@ -230,7 +234,7 @@ class Heads:
         if together(self.state, inode):
             return
         lead = shown_heads(self.state, inode)[0]
-        if lead.ref != new.ref and not is_here(self.state, inode, lead):
+        if lead.ref != new.ref and lead.before is None and not is_here(self.state, inode, lead):
             inode.heads[inode.heads.index(lead)] = lead._replace(before=new)
 
     def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version]) -> None:
@@ -262,7 +266,8 @@ class Heads:
         It had inline bytes; so for the way back through the block maps it is as one that has none.
         """
         map_ino = Ino(old.map_ino or inode.ino)
-        keeps = old.before is not None or self._is_whole(inode.ino) or old.ref in self.held
+        is_whole = old.before is not None or self._is_whole(inode.ino)
+        keeps = (is_whole and not self._is_bare(old.here)) or old.ref in self.held
         before = old.here if keeps else None
         map_id = self._copy_of(inode.ino, old, map_ino, version) if before is old else old.map
         _, undo = advance(self.state, map_ino, map_id, version._replace(inline=b"", bare=False))
@@ -290,8 +295,11 @@ class Heads:
     def _can_show(self, old: Head, *, missing: bool) -> bool:
         """Is an older content better than none?  An empty one is as good as none, and of a bare one nothing
         is known."""
-        stored = self.state.version(old.ref)
-        return bool(old.size or not missing) and not (stored is not None and stored.fact.bare)
+        return bool(old.size or not missing) and not self._is_bare(old)
+
+    def _is_bare(self, head: Head) -> bool:
+        stored = self.state.version(head.ref)
+        return stored is not None and stored.fact.bare
 
     def _is_needed(self, before: Head | None) -> bool:
         """An empty content is as good as none, but where an open file goes on from it."""
@@ -425,17 +433,22 @@ class Heads:
         `appeared`: files that show and did not before: all their blocks are looked at, since what was
         removed asks for none.  Blocks that a later version of the same batch replaced are never asked for.
         """
+        appeared = set(appeared)
         for ino in appeared:
             for head in self._inode(ino).heads:
                 self._doubt_all(ino, head)
-        for ino in self.touched | self.doubtful.keys():
+                if head.before is not None:
+                    self._doubt_all(ino, head.before)
+        for ino in self.touched | appeared | self.doubtful.keys():
             inode = self._inode(ino)
             maps = self._maps_to_read(inode)
             self._forget_blocks(inode, maps)
             for at in self.doubtful.get(ino, {}).keys() & maps:
                 self._want(ino, BlockMap(self.state, *at), self.doubtful[ino][at])
-            if any(head.before for head in inode.heads):
-                self.state.put(hiding_key(ino), b"")
+            is_held = self._keeps_for_open(inode)
+            if is_held or any(head.before for head in inode.heads):
+                is_unsure = is_held or ino in appeared or self.state.get(hiding_key(ino)) == FOR_OPEN
+                self.state.put(hiding_key(ino), FOR_OPEN if is_unsure else FOR_BLOCKS)
                 self.complete(ino)
 
     def _forget_blocks(self, inode: Inode, maps: set[tuple[Ino, int]]) -> None:
@@ -450,16 +463,29 @@ class Heads:
     def _maps_to_read(self, inode: Inode) -> set[tuple[Ino, int]]:
         """The block maps of a file that somebody can read.  What was removed needs no blocks, nor does what
         was settled, unless an open file goes on from it."""
-        if not inode.shown and not is_orphan(self.state, inode):
-            return set()
-        heads = [*inode.heads]
-        if inode.settled and self.held:
-            heads += [head for head, _ in inode.settled if {head.ref, head.here.ref} & self.held]
-        heads += [head.before for head in heads if head.before is not None]
-        return {(Ino(head.map_ino or inode.ino), head.map) for head in heads if head.map}
+        return _maps_of(inode.ino, [*self._heads_there(inode), *self._let_go_but_held(inode)])
 
-    def _move_waiting(self, holder: Ino, claimant: Ino, maps: set[tuple[Ino, int]]) -> None:
-        """These block maps are another file's now, and so is what they wait for."""
+    def _heads_there(self, inode: Inode) -> list[Head]:
+        return inode.heads if inode.shown or is_orphan(self.state, inode) else []
+
+    def _let_go_but_held(self, inode: Inode) -> list[Head]:
+        """The heads that were settled, or removed with the file, and that an open file goes on from."""
+        if (inode.shown and not inode.settled) or not self.held:
+            return []
+        heads = [head for head in own_heads(inode) if {head.ref, head.here.ref} & self.held]
+        return [head for head in heads if head not in self._heads_there(inode)]
+
+    def _keeps_for_open(self, inode: Inode) -> bool:
+        """Does something show, or is waited for, only because an open file goes on from it?"""
+        befores = [head.before for head in inode.heads if head.before is not None]
+        if befores and any(before.ref in self.held for before in befores):
+            return True
+        kept = [part for head in self._let_go_but_held(inode) for part in (head, head.before) if part]
+        return any(not is_readable(self.state, inode.ino, head) for head in kept)
+
+    def _move_waiting(self, holder: Ino, claimant: Ino, heads: list[Head]) -> None:
+        """These heads are another file's now, and so is what they wait for."""
+        maps = _maps_of(holder, heads)
         doubtful = self.doubtful.get(holder, {})
         for map_ino, map_id in maps & doubtful.keys():
             self._doubt(claimant, map_ino, map_id, doubtful.pop((map_ino, map_id)))
@@ -493,10 +519,6 @@ class Heads:
                 continue
             self._wait(ino, block_hash, [Place(Ino(blocks.ino), blocks.map_id, index)])
 
-    def _may_show(self, head: Head, before: Head) -> bool:
-        stored = self.state.version(head.ref)
-        return before.ref not in self.held and not (stored is not None and stored.fact.bare)
-
     def arrived(self, block_hash: bytes, block: bytes) -> bool:
         """Store a block that was waited for; False where nobody does."""
         prefix = b"W" + block_hash
@@ -511,20 +533,42 @@ class Heads:
         return bool(waiting)
 
     def complete(self, ino: Ino) -> bool:
-        """Where no block of a file is waited for any more, and no open file goes on from what it showed,
-        show its newest content.  Returns whether that is another one."""
-        prefix = b"P" + ino.to_bytes(8, "big")
-        if any(True for _ in self.state.scan(prefix, prefix_end(prefix))):
-            return False
-        inode = self.state.edit(ino)
-        done = [h for h in inode.heads if h.before is not None and self._may_show(h, h.before)]
-        for head in done:
-            assert head.before is not None
-            self._drop_map(inode, head.before, head._replace(before=None))
-        inode.heads = [head._replace(before=None) if head in done else head for head in inode.heads]
-        if all(head.before is None for head in inode.heads):
-            self.state.put(hiding_key(ino), None)
+        """Show the newest content of each head for which nothing speaks any more to show an older one: no
+        block of it is waited for, and no open file goes on from what it showed.  Nor does the older one stay
+        that an open file left, and that is not here itself: its blocks may be nowhere any more.
+
+        Returns whether another content shows.
+        """
+        key, inode = hiding_key(ino), self._inode(ino)
+        mark = self.state.get(key)
+        done = [
+            head
+            for head in inode.heads
+            if head.before is not None and self._is_over(inode, head, head.before, mark)
+        ]
+        if done:
+            inode = self.state.edit(ino)
+            for head in done:
+                assert head.before is not None
+                self._drop_map(inode, head.before, head._replace(before=None))
+            inode.heads = [head._replace(before=None) if head in done else head for head in inode.heads]
+        is_held = self._keeps_for_open(inode)
+        if mark == FOR_OPEN and not is_held:
+            self._forget_blocks(inode, self._maps_to_read(inode))
+        hides = any(head.before is not None for head in inode.heads)
+        left = FOR_OPEN if is_held else FOR_BLOCKS if hides else None
+        if left != mark:
+            self.state.put(key, left)
         return bool(done)
+
+    def _is_over(self, inode: Inode, head: Head, before: Head, mark: bytes | None) -> bool:
+        """Need this head not show any more what was before it?  That was here when it came to be hidden, but
+        where an open file went on from it, or the file was gone."""
+        if before.ref in self.held:
+            return False
+        if not self._heads_there(inode) or is_readable(self.state, inode.ino, head):
+            return True
+        return mark == FOR_OPEN and not is_readable(self.state, inode.ino, before)
 
     def _drop_map(self, inode: Inode, before: Head, by: Head) -> None:
         """Forget the map of what showed before, if neither `by` nor another head has it."""
@@ -539,6 +583,12 @@ class Heads:
         if inode is None:
             raise KeyError(ino)
         return inode
+
+
+def _maps_of(ino: Ino, heads: list[Head]) -> set[tuple[Ino, int]]:
+    """The block maps of some heads of a file, and of what shows instead of them."""
+    heads = [*heads, *(head.before for head in heads if head.before is not None)]
+    return {(Ino(head.map_ino or ino), head.map) for head in heads if head.map}
 
 
 def _dated(head: Head, ref: Ref, made: tuple[Dot, int, int]) -> Head:

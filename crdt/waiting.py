@@ -27,18 +27,17 @@ class Place(NamedTuple):
     block: int  # its index
 
 
-def maps_waited_for(state: State, ino: Ino) -> set[tuple[int, int]]:
-    """Return the block maps of a file, by inode and number, that name blocks which are not here."""
-    return {(place.map_ino, place.map) for _, places in waiting(state, ino) for place in places}
-
-
 def waiting(state: State, ino: Ino) -> list[tuple[bytes, list[Place]]]:
     """Return the blocks that a file waits for, and where in its maps they stand."""
+    return list(_rows_of(state, ino))
+
+
+def _rows_of(state: State, ino: Ino) -> Iterator[tuple[bytes, list[Place]]]:
     if not state.waits:
-        return []
+        return
     prefix = b"P" + ino.to_bytes(8, "big")
-    rows = state.scan(prefix, prefix_end(prefix))
-    return [(key[9:], [Place(*place) for place in cast(Row, unpack(row))]) for key, row in rows]
+    for key, row in state.scan(prefix, prefix_end(prefix)):
+        yield key[9:], [Place(*place) for place in cast(Row, unpack(row))]
 
 
 ROWS_PASSED = 16  # of one file, before it is cheaper to look for the next one
@@ -61,11 +60,21 @@ def waiting_files(state: State) -> Iterator[Ino]:
             return
 
 
-def is_here(state: State, inode: Inode, head: Head) -> bool:
-    """Can the content of this head be read, be it not its newest?  Not where blocks are missing, nor where it
-    comes with what superseded it, unless it shows what was before."""
-    if head.before is not None:
-        return True
+def is_readable(state: State, ino: Ino, head: Head) -> bool:
+    """Is the content of this head of a file here, whole?  Not where blocks are missing, nor where it comes
+    with what superseded it.
+
+    Of a file that waits for many blocks a few rows are looked at, but for a head that waits for none.
+    """
     stored = state.version(head.ref)
-    is_bare = stored is not None and stored.fact.bare
-    return not is_bare and (head.map_ino, head.map) not in maps_waited_for(state, inode.ino)
+    if stored is not None and stored.fact.bare:
+        return False
+    if not head.map:
+        return True
+    at = (head.map_ino, head.map)
+    return not any((place.map_ino, place.map) == at for _, places in _rows_of(state, ino) for place in places)
+
+
+def is_here(state: State, inode: Inode, head: Head) -> bool:
+    """Can the content of this head be read, be it not its newest?"""
+    return is_readable(state, inode.ino, head.here)

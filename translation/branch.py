@@ -106,6 +106,9 @@ class Base(Rows, Protocol):
         It may have gone on by choices, which leave its content.  None where it is gone.
         """
 
+    def keeps_for_open(self, owner: Ino) -> bool:
+        """Is something of this file kept here only because some file is open?"""
+
     def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:
         """Commit a version that extends `base`, with these rows in the same batch."""
 

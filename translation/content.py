@@ -452,7 +452,8 @@ class Content:
         if session.changed or session.detached or (opened is not None and opened.holding):
             return
         self.entries.discard(session.ino)
-        if self.sessions.pop(session.ino, None) is not None and session.overtaken:
+        ended = self.sessions.pop(session.ino, None)
+        if ended is not None and (ended.overtaken or self.base.keeps_for_open(ended.base.owner)):
             self.uncovered.add(session.ino)
 
     def _drop(self, session: Gathered) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST, NO_MAP
 from crdt.facts import ROOT, SUPERUSER, Birth, Caller, Fact, Ino, Kind, Policy, Ref, Version, VersionId
-from crdt.heads import own_heads
+from crdt.heads import FOR_OPEN, hiding_key, own_heads
 from crdt.merging import Merged
 from crdt.names import Entry
 from crdt.rights import may_write, under
@@ -100,6 +100,9 @@ class ContentBase:
         after = self.shown(ino)
         assert after.parts is None, f"{made.version} is not what shows"
         return after
+
+    def keeps_for_open(self, owner: Ino) -> bool:
+        return self.replica.state.get(hiding_key(owner)) == FOR_OPEN
 
     def is_log(self, ino: Ino) -> bool:
         return self.requests.target(ino).inode.policy == Policy.APPEND

@@ -35,7 +35,7 @@ from crdt.facts import (
     Setting,
     VersionId,
 )
-from crdt.heads import Heads, Held
+from crdt.heads import FOR_OPEN, Heads, Held
 from crdt.hlc import next_time
 from crdt.moves import decode_logged
 from crdt.names import View, branch_ino, branches
@@ -484,26 +484,37 @@ class Replica:
 
     def hiding(self) -> list[Ino]:
         """Return the files that show something older than their newest content."""
-        return [Ino(int.from_bytes(key[1:], "big")) for key, _ in self.store.scan(b"L", b"M")]
+        return [ino for ino, _ in self._hiding()]
+
+    def _hiding(self) -> list[tuple[Ino, bytes]]:
+        """These, each with what it does so for."""
+        return [(Ino(int.from_bytes(key[1:], "big")), mark) for key, mark in self.store.scan(b"L", b"M")]
 
     def show_newest(self) -> None:
-        """Where nothing here goes on from what a file showed any more, show what came meanwhile."""
+        """Where nothing here goes on from what a file showed any more, show what came meanwhile, and wait for
+        no block of the old.
+
+        Not of a file that only waits for blocks: the last of these lets its newest content show.
+        """
         waiting = waiting_files(self.state)
         waits = next(waiting, None)
         ready = []
-        for ino in self.hiding():
+        for ino, mark in self._hiding():
             while waits is not None and waits < ino:
                 waits = next(waiting, None)
-            if ino != waits:
+            if ino != waits or mark == FOR_OPEN:
                 ready.append(ino)
         for ino in ready:
             self._show_newest(ino)
+        if ready:
+            self.state.waits = self._lacks_blocks()
 
     def _show_newest(self, ino: Ino) -> None:
         heads = Heads(self.state, self.held)
         with self.in_step.committing():
             changed = heads.complete(ino)
-            self.state.commit()
+            if not self.state.is_committed():
+                self.state.commit()
         if changed:
             self._changes.inode(ino, content=True)
             self._note_branches(ino)

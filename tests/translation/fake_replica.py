@@ -63,6 +63,9 @@ class FakeReplica:
     def shown_to_write(self, ino):
         return self.shown(ino)
 
+    def keeps_for_open(self, owner):
+        return False
+
     def is_log(self, ino):
         return ino in self.logs
 

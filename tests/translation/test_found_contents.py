@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from crdt.facts import Ino
 from tests.shell import entry_of, exchange, shells
 from translation import merge_policy
+from translation.branch import BlocksMissing
 
 
 def test_what_a_save_left_to_another_name_of_the_file_is_not_lost_with_that_name():
@@ -211,3 +214,168 @@ def test_what_was_written_here_shows_with_what_came_though_a_third_content_is_on
     assert [b.read("f")[at : at + 1] for at in (0, 40_000, 80_000)] == [b"0", b"B", b"C"]
     shown = exchange(*peers)["f"]
     assert [shown[at] for at in (0, 40_000, 80_000)] == ["A", "B", "C"]
+
+
+# -- what an open file goes on from, and is not here ------------------------------------------------------
+
+OLD, NEW = "old" * 20_000, "new" * 20_000
+
+
+def test_nobody_waits_for_the_blocks_of_what_an_open_file_went_on_from():
+    """C opens f for writing before its blocks are there, and hears of the next content meanwhile.
+
+    That came, and C went on waiting for the blocks of the old one, for ever: B, its only peer, had heard of
+    both at once and never asked for them.
+    """
+    a, b, c = shells(0, 0, 0)
+    a.write("f", OLD)
+    c.hear(a, blocks=False)
+    fh = c.open_file("f")
+    a.write("f", NEW)
+    b.hear(a)
+    c.hear(b)
+    c.close(fh)
+    assert c.replica.wanted(9) == []
+    assert c.read("f") == NEW.encode()
+
+
+def test_after_a_kill_nobody_waits_for_the_blocks_of_what_was_open():
+    a, b, c = shells(0, 0, 0)
+    a.write("f", OLD)
+    c.hear(a, blocks=False)
+    c.open_file("f")
+    a.write("f", NEW)
+    b.hear(a)
+    c.hear(b)
+    c.open()
+    assert c.replica.wanted(9) == []
+    assert c.read("f") == NEW.encode()
+
+
+def test_of_two_contents_that_are_not_here_the_one_that_an_open_file_left_is_not_waited_for():
+    """As before, but for the new content, which is not here either when the file is closed."""
+    a, b = shells(0, 0)
+    a.write("f", OLD)
+    b.hear(a, blocks=False)
+    fh = b.open_file("f")
+    a.write("f", NEW)
+    b.hear(a, blocks=False)
+    assert len(b.replica.wanted(9)) == 4
+    b.close(fh)
+    assert len(b.replica.wanted(9)) == 2
+    assert b.stat("f").size == len(NEW)
+    assert exchange(a, b) == {"f": NEW}
+
+
+def test_what_several_heads_show_is_one_version_though_one_was_hidden_for_an_open_file():
+    """A and B write to f; C opens it before A's block is there, and hears that A has made it small, and of B.
+
+    After the close C went on showing what it had no block of, though A's newer content was there.  Who
+    opened the file then made one version of the old content and B's; with it A's came to show, so that there
+    were several heads again: the open failed, and committed a version each time.
+    """
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "older" * 20_000)
+    a.fs.setxattr(a.stat("f").ino, merge_policy.XATTR, b"blocks")
+    b.hear(a)
+    b.write("f", "from B")
+    a.write("f", "old" * 2_000)
+    c.hear(a, blocks=False)
+    fh = c.open_file("f")
+    a.write("f", "small")
+    c.hear(a, blocks=False)
+    b.write("f", "from B, later")
+    c.hear(b)
+    c.close(fh)
+    c.close(c.open_file("f"))
+    commits = c.replica.facts_count()
+    c.close(c.open_file("f"))
+    assert c.replica.facts_count() == commits
+    assert c.read("f") == b"from B, later"
+    assert exchange(a, b, c) == {"f": "from B, later"}
+
+
+def test_nobody_waits_for_what_was_settled_once_no_open_file_goes_on_from_it():
+    """C has A's entry open, of which it has no block, when it hears that B removed that; then C closes it."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", OLD)
+    b.write("f", "B")
+    b.hear(a, blocks=False)
+    c.hear(a, b, blocks=False)
+    entry = entry_of({name.decode(): "" for name, _ in c.list()}, "f", "A")
+    fh = c.open_file(entry)
+    b.remove(entry)
+    c.hear(b, blocks=False)
+    assert len(c.replica.wanted(9)) == 2
+    c.close(fh)
+    assert c.replica.wanted(9) == []
+    assert exchange(b, c) == {"f": "B"}
+
+
+def test_who_has_a_removed_file_open_gets_its_blocks():
+    """B has f open before its blocks are there, and hears that A removed it: they come for who reads on."""
+    a, b = shells(0, 0)
+    a.write("f", OLD)
+    b.hear(a, blocks=False)
+    fh = b.open_file("f")
+    a.remove("f")
+    b.hear(a, blocks=False)
+    assert b.shows == {}
+    b.fetch(a)
+    assert b.fs.read(fh, 0, len(OLD)) == OLD.encode()
+    b.close(fh)
+    assert exchange(a, b) == {}
+
+
+def test_nobody_waits_for_the_blocks_of_a_removed_file_once_it_is_closed():
+    a, b = shells(0, 0)
+    a.write("f", OLD)
+    b.hear(a, blocks=False)
+    fh = b.open_file("f")
+    a.remove("f")
+    b.hear(a, blocks=False)
+    b.close(fh)
+    assert b.replica.wanted(9) == []
+    assert exchange(a, b) == {}
+
+
+def test_a_file_that_comes_back_does_not_show_what_is_not_here():
+    """B removes f before its blocks are here, and goes on from it with a further descriptor; C cuts it short.
+
+    It came back at B as what it had been, of which nobody waits for the blocks: it had been removed.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", OLD)
+    c.hear(a)
+    b.hear(a, blocks=False)
+    fh = b.open_file("f")
+    b.remove("f")
+    c.fs.setattr(c.stat("f").ino, size=50_000)
+    b.hear(c, blocks=False)
+    b.close(fh)
+    assert b.stat("f").size == 50_000
+    assert b.findings() == []
+    assert exchange(b, c) == {"f": OLD[:50_000]}
+
+
+def test_a_content_that_never_came_does_not_show_before_another_one():
+    """A and B write to f; what B wrote first is superseded before A hears of it, of the last it has no block.
+
+    A showed the first one, of which it knew the size alone: to read it failed, and did not wait.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "0")
+    b.hear(a)
+    a.append("f", "A")
+    for token in ("1", "2", "3"):
+        b.append("f", token)
+    b.write("f", NEW)
+    a.hear(b, blocks=False)
+    assert a.stat("f").size == len(NEW)
+    with pytest.raises(BlocksMissing):
+        a.read("f")
+    assert sorted(exchange(a, b).values()) == ["0A", NEW]
