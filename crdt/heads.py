@@ -22,7 +22,7 @@ from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
 from crdt.state import State
 from crdt.versions import branch, is_on_branch, kin, owner, step_of
 from crdt.visible import is_orphan
-from crdt.waiting import Place, is_here, is_readable, waiting, waiting_key, wanted_key
+from crdt.waiting import Place, is_here, is_readable, waiting, waiting_for, waiting_key, wanted_key
 
 
 def history_key(ref: Ref) -> bytes:
@@ -60,6 +60,7 @@ class Heads:
         self.state = state
         self._held = held
         self.touched: set[Ino] = set()
+        self._written: set[bytes] = set()  # blocks that versions made here name, where some are missing
         # Blocks that may be missing: owner -> (map_ino, map) -> index -> hash.
         self.doubtful: dict[Ino, dict[tuple[Ino, int], dict[int, bytes]]] = {}
 
@@ -191,6 +192,8 @@ class Heads:
         self.state.set_version(ref, StoredVersion(new.dot, new.hlc, new.wall_ns, version))
         inode = self.state.edit(owner(self.state, ref))
         self.touched.add(inode.ino)
+        if here and self.state.waits:
+            self._written.update(h for _, h in version.changed if h)
         beside = together(self.state, inode) if here else []
         extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
         head = Head(
@@ -521,16 +524,26 @@ class Heads:
 
     def arrived(self, block_hash: bytes, block: bytes) -> bool:
         """Store a block that was waited for; False where nobody does."""
-        prefix = b"W" + block_hash
-        waiting = [key for key, _ in self.state.scan(prefix, prefix + b"\xff" * 9)]
-        for key in waiting:
-            ino = Ino(int.from_bytes(key[33:], "big"))
-            self.state.put(key, None)
+        files = waiting_for(self.state, block_hash)
+        self._is_here_now(block_hash, files)
+        if files:
+            self.state.put(block_key(block_hash), block)
+        return bool(files)
+
+    def _is_here_now(self, block_hash: bytes, files: list[Ino]) -> None:
+        for ino in files:
+            self.state.put(wanted_key(block_hash, ino), None)
             self.state.put(waiting_key(ino, block_hash), None)
             self.touched.add(ino)
-        if waiting:
-            self.state.put(block_key(block_hash), block)
-        return bool(waiting)
+
+    def written(self) -> dict[bytes, list[Ino]]:
+        """Return the blocks that a program here wrote and for which files wait, with these files."""
+        found = {block_hash: waiting_for(self.state, block_hash) for block_hash in self._written}
+        return {h: files for h, files in found.items() if files and self.state.get(block_key(h)) is not None}
+
+    def wait_no_more(self, written: dict[bytes, list[Ino]]) -> None:
+        for block_hash, files in written.items():
+            self._is_here_now(block_hash, files)
 
     def complete(self, ino: Ino) -> bool:
         """Show the newest content of each head for which nothing speaks any more to show an older one: no

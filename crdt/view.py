@@ -286,6 +286,7 @@ class Transaction:
     def finish(self) -> None:
         """Bring the rows of the view up to date."""
         self._date_directories()
+        self._note_written()
         if self.moves:
             for ino, place in Replay(self.state).run(self.moves).items():
                 self.state.edit(ino).at = place
@@ -300,6 +301,13 @@ class Transaction:
         self._note_records()
         self.heads.want_blocks(self.appeared)
         self._after = None  # what was looked at on the way was not the end of it
+
+    def _note_written(self) -> None:
+        """A program may have written a block for which another file waits: that may show more now."""
+        written = self.heads.written()
+        for ino in {ino for files in written.values() for ino in files}:
+            self.contents.setdefault(ino, key_of_content(self.state, self._known(ino)))
+        self.heads.wait_no_more(written)
 
     def _date_directories(self) -> None:
         """Note when the newest change of each directory was, once for all of the batch."""

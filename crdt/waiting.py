@@ -40,6 +40,12 @@ def _rows_of(state: State, ino: Ino) -> Iterator[tuple[bytes, list[Place]]]:
         yield key[9:], [Place(*place) for place in cast(Row, unpack(row))]
 
 
+def waiting_for(state: State, block_hash: bytes) -> list[Ino]:
+    """Return the files that wait for a block."""
+    prefix = b"W" + block_hash
+    return [Ino(int.from_bytes(key[33:], "big")) for key, _ in state.scan(prefix, prefix + b"\xff" * 9)]
+
+
 ROWS_PASSED = 16  # of one file, before it is cheaper to look for the next one
 
 

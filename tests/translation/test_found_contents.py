@@ -341,6 +341,47 @@ def test_nobody_waits_for_the_blocks_of_a_removed_file_once_it_is_closed():
     assert exchange(a, b) == {}
 
 
+def test_a_block_that_a_program_writes_is_not_waited_for():
+    """A program at C writes what A wrote, whose blocks are not here.  They were asked for until a peer gave
+    them, and A's file went on showing what it had."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "0")
+    exchange(*peers)
+    a.write("f", NEW)
+    c.hear(a, blocks=False)
+    assert c.read("f") == b"0"
+    c.replica.take_changes()
+    c.write("g", NEW)
+    assert c.replica.wanted(9) == []
+    assert c.read("f") == NEW.encode()
+    assert c.replica.take_changes().inodes[c.stat("f").ino], "the kernel keeps what it has read"
+    assert exchange(b, c) == {"f": NEW, "g": NEW}
+
+
+def test_what_several_heads_show_is_one_version_though_making_it_brings_a_block_that_another_waits_for():
+    """A and B write to f, and C what A wrote, in a block that is not here.  What A and B wrote is made one
+    version at D, with that block: so C's content shows with it, and there are several heads again."""
+    a, b, c, d = peers = shells(0, 0, 0, 0)
+    a.write("f", "0")
+    a.fs.setxattr(a.stat("f").ino, merge_policy.XATTR, b"blocks")
+    exchange(*peers)
+    fh = b.open_file("f")
+    b.fs.write(fh, 40_000, b"B")
+    b.close(fh)
+    a.write_at("f", "same")
+    c.write_at("f", "same")
+    c.fs.setattr(c.stat("f").ino, size=5_000)
+    d.hear(a, b)
+    d.hear(c, blocks=False)
+    assert len(d.replica.wanted(9)) == 1
+    d.close(d.open_file("f"))
+    assert d.replica.wanted(9) == []
+    commits = d.replica.facts_count()
+    d.close(d.open_file("f"))
+    assert d.replica.facts_count() == commits
+    exchange(*peers)
+
+
 def test_a_file_that_comes_back_does_not_show_what_is_not_here():
     """B removes f before its blocks are here, and goes on from it with a further descriptor; C cuts it short.
 
