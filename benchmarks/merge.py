@@ -10,20 +10,18 @@ After each merge both sites must show the same, or the figure is FAILED, and the
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import shutil
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.cases import run_cases
 from benchmarks.divergence import CALLER, FILE_BYTES, Clock, Site, apart, passes_to, save
 from benchmarks.merge_files import measure_files
 from benchmarks.merging import AFTER_ALL_NS, Merges, rows_of
-from benchmarks.report import Figure, machine, number, table, warn_if_busy
-from benchmarks.scratch import BenchmarkError, Scratch, scratch
+from benchmarks.report import Figure
+from benchmarks.scratch import BenchmarkError, Scratch
 from crdt.facts import ROOT, Ino
 from translation.filesystem import DOTS
 
@@ -156,36 +154,8 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def run_benchmark(arguments: argparse.Namespace) -> int:
-    warn_if_busy()
-    figures: list[Figure] = []
-    problems = []
-    with scratch(arguments.dir) as run:
-        about = machine(run.path)
-        for case in arguments.only:
-            print(case, file=sys.stderr)
-            try:
-                figures += CASES[case](run, arguments)
-            except BenchmarkError as error:
-                problems.append(f"FAILED {case}: {error}")
-    if arguments.json:
-        said = [{**asdict(figure), "median": figure.median} for figure in figures]
-        print(json.dumps({"machine": about, "figures": said, "problems": problems}))
-    else:
-        print("; ".join(f"{key}: {value}" for key, value in about.items()))
-        rows = [(each.what, number(each.median), each.unit, each.budget) for each in figures]
-        print(table(("what is merged", "figure", "unit", "budget"), rows))
-        if problems:
-            print("", *problems, sep="\n")
-    return 1 if problems else 0
-
-
 def main(words: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(words)
-    with contextlib.suppress(KeyboardInterrupt):
-        return run_benchmark(arguments)
-    print("interrupted", file=sys.stderr)
-    return 130
+    return run_cases("what is merged", CASES, parse_arguments(words))
 
 
 if __name__ == "__main__":

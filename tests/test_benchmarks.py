@@ -209,6 +209,17 @@ def test_merges_of_files_are_measured_from_end_to_end(place):
 
 @pytest.mark.mount
 @needs_fuse
+def test_starts_are_measured_after_an_end_in_order_and_after_a_kill(place):
+    done = run("start", "--quick", "--json", "--dir", place)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["problems"] == []
+    assert len(said["figures"]) == 5
+    assert all(figure["median"] > 0 for figure in said["figures"])
+
+
+@pytest.mark.mount
+@needs_fuse
 def test_hotspots_show_the_requests_of_a_load(place):
     done = run("hotspots", "--system", "floor", "--load", "create-write", "--files", 20, "--dir", place)
     assert done.returncode == 0, done.stderr
