@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+from elmer.directory import StoreDirectory
+from elmer.volume import found
 from tests.crashes.recording import Disk, Loss, Recorder, states
-from tests.system.sites import Sites, elmer
+from tests.system.sites import Sites
 
 WRITES_OUT_EARLY = [sys.executable, "-P", "-m", "tests.crashes.daemon"]
 
@@ -23,7 +25,7 @@ class Recorded:
 
     def __init__(self, sites: Sites, library: Path, scratch: Path) -> None:
         self.site = sites.add("a")
-        elmer("init", self.site.store, "--name", "a")
+        found(StoreDirectory(self.site.store), "a")
         self.recorder = Recorder(library, self.site.store, scratch)
         self.site.variables = self.recorder.environment
         self.begin()

@@ -1,8 +1,9 @@
 """Sites for tests: each a daemon in a process of its own, with a store and a mount.
 
 A daemon runs in the foreground as our child, so it can be killed by its process id and its exit
-is seen.  `Sites.close` ends all of them, whatever state they are in, and then looks at what they
-leave: each store must pass fsck, and no log may have a traceback.
+is seen.  Stores are made and checked in this process, by what the commands call: to start one takes
+longer than what it does.  `Sites.close` ends all of them, whatever state they are in, and then looks
+at what they leave: each store must pass fsck, and no log may have a traceback.
 """
 
 import json
@@ -19,11 +20,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from elmer.ask import ask
-from elmer.directory import StoreDirectory
+from elmer.cli_volume import newcomer_config
+from elmer.directory import StoreDirectory, held
 from elmer.exits import CommandError, ExitStatus
 from elmer.mounts import all_mounts, unmount
+from elmer.ticket import decode
+from elmer.volume import found, join, opened_to_check
 from tests.system.trees import assert_equal, look
 from tests.system.waiting import DEADLINE_S, until
+from translation.fsck import check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ELMER = [sys.executable, "-P", "-m", "elmer"]
@@ -58,6 +63,21 @@ def elmer(*arguments: str | os.PathLike, inside: Sequence[str] = ()) -> str:
 def environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONDEVMODE": ""}
+
+
+def check_store(path: Path) -> None:
+    """As `elmer fsck`."""
+    directory = StoreDirectory(path)
+    with held(directory, "fsck"), opened_to_check(directory) as (rows, refusal):
+        findings = [] if rows is None else [*check(rows)]
+    assert not refusal, refusal
+    assert not findings, f"{path}: {findings}"
+
+
+def join_store(path: Path, name: str, ticket: str) -> None:
+    """As `elmer join`."""
+    invitation = decode(ticket)
+    join(StoreDirectory(path), name, invitation, newcomer_config(None, None, invitation))
 
 
 class Site:
@@ -211,8 +231,8 @@ class Site:
         self.check_log()
 
     def fsck(self) -> None:
-        """Check the store, at rest.  Raises CommandFailedError with the findings."""
-        elmer("fsck", self.store)  # not `inside`: that network may be gone
+        """Check the store, at rest."""
+        check_store(self.store)
 
     def end(self) -> None:
         """End whatever runs and is mounted, without questions."""
@@ -247,7 +267,7 @@ class Sites:
     def found(self, name: str, **where: Any) -> Site:
         """Return the first site of a new volume, mounted."""
         site = self.add(name, **where)
-        elmer("init", site.store, "--name", name, inside=site.inside)
+        found(StoreDirectory(site.store), name)
         self.start(site)
         return site
 
@@ -258,9 +278,11 @@ class Sites:
         on joining where the newcomer listens, dials it too.
         """
         site = self.add(name, **where)
-        by = [] if url is None else ["--url", url]
-        ticket = inviter.report("invite", *by)["ticket"]
-        elmer("join", site.store, ticket, "--name", name, inside=site.inside)
+        ticket = inviter.ask("invite", url=url)["ticket"]
+        if site.inside:
+            elmer("join", site.store, ticket, "--name", name, inside=site.inside)
+        else:
+            join_store(site.store, name, ticket)
         if url is not None:
             for peer in inviter.status()["peers"]:
                 if peer["url"] == site.url:

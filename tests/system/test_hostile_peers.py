@@ -105,7 +105,7 @@ class Victim:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.ticket = decode(site.report("invite")["ticket"])
+        self.ticket = decode(site.ask("invite")["ticket"])
         self.digest = site.digest()
         self.facts = site.status()["facts"]
         self.log_start = len(site.log_text())
@@ -165,7 +165,7 @@ def test_a_replica_of_another_volume_is_refused_by_both_sides(victim: Victim, si
 
 def test_a_ticket_with_another_secret_lets_nobody_in(victim: Victim, sites: Sites):
     other = sites.found("other")
-    ticket = other.report("invite", "--url", victim.site.url)["ticket"]
+    ticket = other.ask("invite", url=victim.site.url)["ticket"]
     late = sites.add("late")
     with pytest.raises(CommandFailedError, match="not a member"):
         elmer("join", late.store, ticket, "--name", "late")
