@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from elmer.ask import ask
-from elmer.cli_volume import newcomer_config
+from elmer.config import Config
 from elmer.directory import StoreDirectory, held
 from elmer.exits import CommandError, ExitStatus
 from elmer.mounts import all_mounts, unmount
@@ -76,8 +77,10 @@ def check_store(path: Path) -> None:
 
 def join_store(path: Path, name: str, ticket: str) -> None:
     """As `elmer join`."""
-    invitation = decode(ticket)
-    join(StoreDirectory(path), name, invitation, newcomer_config(None, None, invitation))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]  # known before it listens, so that it can tell the inviter
+    join(StoreDirectory(path), name, decode(ticket), Config(listen=f"127.0.0.1:{port}"))
 
 
 class Site:
