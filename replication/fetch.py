@@ -199,6 +199,7 @@ class Fetch:
     def _free(self, block_hash: bytes) -> None:
         if block_hash in self.known:
             self.known[block_hash] = None
+            self.stale = True  # it was kept while it was in flight, be it wanted no more
             self._offer(block_hash)
 
     def _offer(self, block_hash: bytes) -> None:

@@ -83,11 +83,22 @@ def test_a_block_is_asked_of_one_peer_at_a_time():
 
 
 def test_what_is_wanted_no_more_is_forgotten():
+    """A program here removed the file that named it, or closed one that went on from it: no peer says so, and
+    a sync waited for it, for as long as no peer sent a commit."""
     site, two, three = replica_with_two_peers(b"x")
     said(two, Want)
     two.receive(Lack((X,), ()), 0.0)
     site.local.needed.clear()
-    site.exchange.fetch.stale = True
     site.cycle(0.0)
     assert site.exchange.own_state(0.0)[1] == 0
     assert said(three, Want) == []
+
+
+def test_what_was_asked_for_and_is_wanted_no_more_is_forgotten_with_the_answer():
+    site, two, three = replica_with_two_peers(b"x")
+    said(two, Want)
+    site.local.needed.clear()
+    site.cycle(0.0)
+    two.receive(Lack((X,), ()), 0.0)
+    assert said(three, Want) == []
+    assert site.exchange.own_state(0.0)[1] == 0
