@@ -522,13 +522,11 @@ class Heads:
                 continue
             self._wait(ino, block_hash, [Place(Ino(blocks.ino), blocks.map_id, index)])
 
-    def arrived(self, block_hash: bytes, block: bytes) -> bool:
-        """Store a block that was waited for; False where nobody does."""
-        files = waiting_for(self.state, block_hash)
-        self._is_here_now(block_hash, files)
-        if files:
-            self.state.put(block_key(block_hash), block)
-        return bool(files)
+    def arrived(self, block_hash: bytes, block: bytes) -> None:
+        """Store a block that was asked for.  Where no file waits for it a program may: one that reads on in
+        what was removed."""
+        self._is_here_now(block_hash, waiting_for(self.state, block_hash))
+        self.state.put(block_key(block_hash), block)
 
     def _is_here_now(self, block_hash: bytes, files: list[Ino]) -> None:
         for ino in files:

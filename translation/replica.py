@@ -466,9 +466,7 @@ class Replica:
         heads = Heads(self.state, self.held)
         with self.in_step.committing():
             for block in blocks:
-                key = block_key(hash_of(block))
-                if not heads.arrived(key[1:], block) and key in self.store.damaged:
-                    self.state.put(key, block)
+                heads.arrived(hash_of(block), block)
             complete = [ino for ino in sorted(heads.touched) if heads.complete(ino) or self._merges(ino)]
             self.state.commit()
         self.state.waits = self._lacks_blocks()

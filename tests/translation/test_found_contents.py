@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from crdt.facts import Ino
@@ -324,6 +326,22 @@ def test_who_has_a_removed_file_open_gets_its_blocks():
     b.hear(a, blocks=False)
     assert b.shows == {}
     b.fetch(a)
+    assert b.fs.read(fh, 0, len(OLD)) == OLD.encode()
+    b.close(fh)
+    assert exchange(a, b) == {}
+
+
+def test_who_reads_on_in_a_removed_file_gets_its_blocks():
+    """As before, where B only reads: what was fetched for it was thrown away, and the read failed."""
+    a, b = shells(0, 0)
+    a.write("f", OLD)
+    b.hear(a, blocks=False)
+    fh = b.open_file("f", os.O_RDONLY)
+    a.remove("f")
+    b.hear(a, blocks=False)
+    with pytest.raises(BlocksMissing) as missing:
+        b.fs.read(fh, 0, len(OLD))
+    b.replica.add_blocks([block for block in a.replica.blocks(missing.value.hashes) if block is not None])
     assert b.fs.read(fh, 0, len(OLD)) == OLD.encode()
     b.close(fh)
     assert exchange(a, b) == {}
