@@ -344,10 +344,15 @@ class Heads:
         map_id, undo = advance(self.state, map_ino, base, version)
         self._keep_undo(new.ref, undo)
         is_copy = version.settles or version.lineage is not None  # of what need not be here all
-        if map_id and (is_copy or not here):
+        if map_id and (is_copy or not here or self._may_lack(inode, version.parents[0])):
             blocks = BlockMap(self.state, map_ino, map_id)
             self._doubt(inode.ino, map_ino, map_id, dict(blocks.items()))
         return new._replace(map=map_id, map_ino=map_ino)
+
+    def _may_lack(self, inode: Inode, ref: Ref) -> bool:
+        """May blocks of what a program here wrote on be missing?  Not where that showed here, whole."""
+        shows = any(ref in (head.ref, head.here.ref) for head in self._heads_there(inode))
+        return not shows or bool(waiting(self.state, inode.ino))
 
     def _base_of(self, inode: Inode, version: Version) -> tuple[int, Ino]:
         """Make a copy of the map that the first parent of a version has, under the version's number."""

@@ -297,6 +297,25 @@ def test_what_several_heads_show_is_one_version_though_one_was_hidden_for_an_ope
     assert exchange(a, b, c) == {"f": "from B, later"}
 
 
+def test_what_a_program_wrote_beyond_blocks_that_are_not_here_waits_for_these():
+    """B opens f before its blocks are there, and adds to it when A has gone on from it.
+
+    What B's version has of A's first content was asked for by nobody: it was missing at B for ever.
+    """
+    a, b = shells(0, 0)
+    a.write("f", OLD)
+    b.hear(a, blocks=False)
+    fh = b.open_file("f")
+    a.write("f", NEW)
+    b.hear(a, blocks=False)
+    b.world.tick()
+    b.fs.write(fh, 80_000, b"B")
+    b.close(fh)
+    assert b.findings() == []
+    b.fetch(a)
+    assert sorted(exchange(b, a).values()) == [NEW, OLD.ljust(80_000, "\0") + "B"]
+
+
 def test_nobody_waits_for_what_was_settled_once_no_open_file_goes_on_from_it():
     """C has A's entry open, of which it has no block, when it hears that B removed that; then C closes it."""
     a, b, c = peers = shells(0, 0, 0)
