@@ -60,6 +60,7 @@ class Heads:
         self.state = state
         self._held = held
         self.touched: set[Ino] = set()
+        self._hid: set[Ino] = set()  # files one of whose heads had something older to show: maybe no more
         self._written: set[bytes] = set()  # blocks that versions made here name, where some are missing
         # Blocks that may be missing: owner -> (map_ino, map) -> index -> hash.
         self.doubtful: dict[Ino, dict[tuple[Ino, int], dict[int, bytes]]] = {}
@@ -78,6 +79,8 @@ class Heads:
             return
         holder = self.state.edit(owner(self.state, top))
         moved = [head for head in holder.heads if self._is_claimed(top, head)]
+        if any(head.before is not None for head in holder.heads):
+            self._hid |= {holder.ino, claimant.ino}
         holder.heads = [head for head in holder.heads if head not in moved]
         claimant.heads += [self._parted(head, top) for head in moved]
         gone = {head.ref for head in moved}
@@ -212,6 +215,8 @@ class Heads:
         else:
             head = self._fork(inode, head, version, here=here)
         inode.heads = [other for other in inode.heads if other is not extended]
+        if extended is not None and extended.before is not None:
+            self._hid.add(inode.ino)
         if here or extended is not None:
             self._show_instead(inode, version.parents[0], head)
         inode.heads.append(head)
@@ -269,8 +274,7 @@ class Heads:
         It had inline bytes; so for the way back through the block maps it is as one that has none.
         """
         map_ino = Ino(old.map_ino or inode.ino)
-        is_whole = old.before is not None or self._is_whole(inode.ino)
-        keeps = (is_whole and not self._is_bare(old.here)) or old.ref in self.held
+        keeps = old.before is not None or self._is_whole(inode.ino, old) or old.ref in self.held
         before = old.here if keeps else None
         map_id = self._copy_of(inode.ino, old, map_ino, version) if before is old else old.map
         _, undo = advance(self.state, map_ino, map_id, version._replace(inline=b"", bare=False))
@@ -280,7 +284,7 @@ class Heads:
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
         missing = not here and self._any_missing(version)
-        kept = (missing and self._is_whole(inode.ino)) or (not here and old.ref in self.held)
+        kept = (missing and self._is_whole(inode.ino, old)) or (not here and old.ref in self.held)
         before = old.before if self._is_needed(old.before) else None
         map_id = old.map
         if kept and before is None and old.before is None and self._can_show(old, missing=missing):
@@ -298,19 +302,17 @@ class Heads:
     def _can_show(self, old: Head, *, missing: bool) -> bool:
         """Is an older content better than none?  An empty one is as good as none, and of a bare one nothing
         is known."""
-        return bool(old.size or not missing) and not self._is_bare(old)
-
-    def _is_bare(self, head: Head) -> bool:
-        stored = self.state.version(head.ref)
-        return stored is not None and stored.fact.bare
+        stored = self.state.version(old.ref)
+        return bool(old.size or not missing) and not (stored is not None and stored.fact.bare)
 
     def _is_needed(self, before: Head | None) -> bool:
         """An empty content is as good as none, but where an open file goes on from it."""
         return before is not None and (bool(before.size) or before.ref in self.held)
 
-    def _is_whole(self, ino: Ino) -> bool:
-        """Are all blocks here that the file shows?"""
-        return ino not in self.doubtful and not waiting(self.state, ino)
+    def _is_whole(self, ino: Ino, head: Head) -> bool:
+        """Is all of this head of a file here?"""
+        at = (Ino(head.map_ino or ino), head.map)
+        return at not in self.doubtful.get(ino, {}) and is_readable(self.state, ino, head)
 
     def _copy_of(self, ino: Ino, old: Head, map_ino: Ino, version: Version) -> int:
         """A map for the new version, where the old head keeps its own."""
@@ -401,6 +403,8 @@ class Heads:
         """Another head is settled by a version of `inode`; of the same file it is no head any more."""
         own = [head for head in own_heads(inode) if head.ref == parent]
         if own:
+            if own[0].before is not None:
+                self._hid.add(inode.ino)
             inode.settled.append((own[0], by))
             inode.heads = [head for head in inode.heads if head.ref != parent]
             return
@@ -454,9 +458,11 @@ class Heads:
             for at in self.doubtful.get(ino, {}).keys() & maps:
                 self._want(ino, BlockMap(self.state, *at), self.doubtful[ino][at])
             is_held = self._keeps_for_open(inode)
-            if is_held or any(head.before for head in inode.heads):
+            hides = any(head.before for head in inode.heads)
+            if is_held or hides:
                 is_unsure = is_held or ino in appeared or self.state.get(hiding_key(ino)) == FOR_OPEN
                 self.state.put(hiding_key(ino), FOR_OPEN if is_unsure else FOR_BLOCKS)
+            if is_held or hides or ino in self._hid:
                 self.complete(ino)
 
     def _forget_blocks(self, inode: Inode, maps: set[tuple[Ino, int]]) -> None:
@@ -477,19 +483,19 @@ class Heads:
         return inode.heads if inode.shown or is_orphan(self.state, inode) else []
 
     def _let_go_but_held(self, inode: Inode) -> list[Head]:
-        """The heads that were settled, or removed with the file, and that an open file goes on from."""
+        """What was settled, or removed with the file, and an open file goes on from."""
         if (inode.shown and not inode.settled) or not self.held:
             return []
-        heads = [head for head in own_heads(inode) if {head.ref, head.here.ref} & self.held]
-        return [head for head in heads if head not in self._heads_there(inode)]
+        gone = [head for head in own_heads(inode) if head not in self._heads_there(inode)]
+        gone += [head.before for head in gone if head.before is not None]
+        return [head._replace(before=None) for head in gone if head.ref in self.held]
 
     def _keeps_for_open(self, inode: Inode) -> bool:
         """Does something show, or is waited for, only because an open file goes on from it?"""
         befores = [head.before for head in inode.heads if head.before is not None]
         if befores and any(before.ref in self.held for before in befores):
             return True
-        kept = [part for head in self._let_go_but_held(inode) for part in (head, head.before) if part]
-        return any(not is_readable(self.state, inode.ino, head) for head in kept)
+        return any(not is_readable(self.state, inode.ino, head) for head in self._let_go_but_held(inode))
 
     def _move_waiting(self, holder: Ino, claimant: Ino, heads: list[Head]) -> None:
         """These heads are another file's now, and so is what they wait for."""

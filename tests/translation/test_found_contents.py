@@ -297,6 +297,38 @@ def test_what_several_heads_show_is_one_version_though_one_was_hidden_for_an_ope
     assert exchange(a, b, c) == {"f": "from B, later"}
 
 
+def test_a_content_shows_until_the_next_one_is_here_though_another_branch_waits_too():
+    """C waits for A's large content; then B goes on from what C shows of its branch, with a large one.
+
+    As the file waited for a block, what B had written before did not go on showing: to read it had to wait.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "0")
+    exchange(*peers)
+    b.write("f", "B")
+    a.write("f", OLD)
+    c.hear(b)
+    c.hear(a, blocks=False)
+    b.write("f", NEW)
+    c.hear(b, blocks=False)
+    assert c.read(entry_of({name.decode(): "" for name, _ in c.list()}, "f", "B")) == b"B"
+    assert sorted(exchange(*peers).values()) == [NEW, OLD]
+
+
+def test_a_file_is_marked_as_showing_something_older_only_while_it_does():
+    """C shows what A's large content replaced; then it hears that A has made the file small."""
+    a, c = shells(0, 0)
+    a.write("f", "0")
+    c.hear(a)
+    a.write("f", OLD)
+    c.hear(a, blocks=False)
+    assert c.replica.hiding() == [c.stat("f").ino]
+    a.write("f", "small")
+    c.hear(a)
+    assert c.read("f") == b"small"
+    assert c.replica.hiding() == []
+
+
 def test_what_a_program_wrote_beyond_blocks_that_are_not_here_waits_for_these():
     """B opens f before its blocks are there, and adds to it when A has gone on from it.
 
