@@ -15,7 +15,7 @@ from elmer.exits import no_such_record
 from replication.standing import PeerStatus
 from translation.attributes import AttributeRequests
 from translation.content import Content
-from translation.filesystem import ContentBase
+from translation.content_base import ContentBase
 from translation.listing import Listing
 from translation.records import Acknowledgements, Records, Side
 from translation.replica import Replica

@@ -1,0 +1,164 @@
+"""What the contents of files need of the replica: the branch that an inode number shows."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+
+from crdt.absorption import hidden_under
+from crdt.blocks import EMPTY_DIGEST, NO_MAP
+from crdt.facts import Caller, Fact, Ino, Policy, Ref, Version, VersionId
+from crdt.heads import FOR_OPEN, hiding_key, own_heads
+from crdt.merging import Merged
+from crdt.rights import may_write, under
+from crdt.rows import Head, Inode
+from crdt.versions import is_on_branch
+from crdt.versions import owner as owner_of
+from translation.attributes import AttributeRequests
+from translation.branch import Author, Parts, Shown, VersionFields
+from translation.intent import posix_error
+from translation.merging import merging_version
+from translation.replica import Replica
+from translation.twins import NOTHING_PARTS
+
+
+class ContentBase:
+    """A `translation.branch.Base` of a replica: what an inode number shows, how a version extends that."""
+
+    requests: AttributeRequests  # set once these are made, which need the contents themselves
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.digest_key = replica.volume.digest_key
+        self.get = replica.state.get
+        self.scan = replica.state.scan
+        self.put_rows = replica.put_rows
+        self.now_ns = replica.wall_ns
+        self.keeps: Callable[[Inode, Version], Sequence[Fact]] = lambda _, __: ()  # what goes with a version
+        self.on_version: Callable[[], None] = lambda: None
+
+    def shown(self, ino: Ino) -> Shown:
+        target = self.requests.target(ino)
+        if target.head is None:
+            raise posix_error(errno.EISDIR if target.inode.is_directory else errno.EINVAL)
+        if target.merged is not None:
+            return self._put_together(target.inode.ino, target.merged)
+        return self._shown(target.inode.ino, target.head.here)
+
+    def _put_together(self, owner: Ino, merged: Merged) -> Shown:
+        heads = tuple(self._shown(owner, head) for head in merged.heads)
+        return heads[0]._replace(
+            size=merged.size, mtime_ns=merged.mtime_ns, map=NO_MAP, inline=None, parts=Parts(merged, heads)
+        )
+
+    def shown_to_write(self, ino: Ino) -> Shown:
+        shown = self.shown(ino)
+        while shown.parts is not None:  # twice, where that brings a block for which another head waited
+            made = merging_version(self, shown)
+            self.requests.commit(self.replica.begin(), (made.version,), rows=made.rows)
+            self.replica.note_attributes(shown.owner)
+            before, shown = shown.parts.merged.refs, self.shown(ino)
+            left = () if shown.parts is None else shown.parts.merged.refs
+            assert not set(before) & set(left), f"{made.version} is not what shows"
+        return shown
+
+    def keeps_for_open(self, owner: Ino) -> bool:
+        return self.replica.state.get(hiding_key(owner)) == FOR_OPEN
+
+    def is_log(self, ino: Ino) -> bool:
+        return self.requests.target(ino).inode.policy == Policy.APPEND
+
+    def _shown(self, owner: Ino, head: Head) -> Shown:
+        stored = self.replica.state.version(head.ref)
+        settled = tuple(hidden_under(self.replica.state, self.requests.inode(owner), head.ref))
+        if stored is None:
+            return Shown(owner, head.ref, 0, head.mtime_ns, 0, owner, b"", EMPTY_DIGEST, b"", settled)
+        fact = stored.fact
+        inline = fact.inline
+        if not head.map and inline is None:
+            inline = b""
+        return Shown(
+            owner,
+            head.ref,
+            fact.size,
+            fact.mtime_ns,
+            head.map,
+            Ino(head.map_ino or owner),
+            inline,
+            fact.digest,
+            fact.first_digest,
+            settled,
+            fact.bare,
+        )
+
+    def author(self, ino: Ino, writer: Caller) -> Author:
+        """Root needs no right, and who may write by another group or a capability is not known to."""
+        inode = self.requests.target(ino).inode
+        known = writer.uid != 0 and may_write(self.replica.view.mode(inode), inode, writer)
+        return Author(writer if known else None, under(inode))
+
+    def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
+        """The branch that `head` was the head of: as it stands, if it went on by versions of ours alone."""
+        state = self.replica.state
+        inode = state.inode(owner_of(state, head))
+        if inode is None:
+            return None
+        candidates = own_heads(inode)
+        for candidate in candidates:
+            if candidate.ref == head:
+                return self._shown(inode.ino, candidate)
+            if candidate.before is not None and candidate.before.ref == head:
+                return self._shown(inode.ino, candidate.before)
+        for candidate in candidates:
+            if is_on_branch(self.replica.state, head, candidate.ref):
+                stored = self.replica.state.version(head)
+                in_blocks = stored is not None and stored.fact.inline is None
+                if stored is not None and stored.fact.bare:
+                    return self._shown(inode.ino, candidate._replace(ref=head))  # nobody has seen what came
+                if in_blocks or self._has_content_of(candidate.ref, head):
+                    return self._shown(inode.ino, candidate)
+                # Somebody here wrote under another name of the branch (a conflict entry's): what is written
+                # on is a branch of its own, and nothing of either is lost.  Not of a content in blocks,
+                # whose map went on with that: there it is as with two writers of one file.
+                return self._shown(inode.ino, candidate._replace(ref=head))
+        return None
+
+    def _has_content_of(self, ref: Ref, head: Ref) -> bool:
+        """Did the branch go on from `head` by choices and renames alone, which leave the content?"""
+        while ref != head:
+            stored = self.replica.state.version(ref)
+            if stored is None or stored.fact.bare:
+                return False
+            if not stored.fact.settles and stored.fact.lineage is None:
+                return False
+            ref = stored.fact.parents[0]
+        return True
+
+    def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:
+        moment = self.replica.begin()
+        owner = self.requests.inode(base.owner)
+        parting = NOTHING_PARTS
+        main = self.requests.main_head(owner)
+        if base.head in (main.ref, main.here.ref):
+            parting = self.requests.part(owner)
+        version = Version(
+            base.owner,
+            VersionId(moment.dot),
+            (base.head, *base.settled, *parting.settled),
+            fields.size,
+            fields.mtime_ns,
+            fields.digest,
+            fields.first_digest,
+            fields.inline,
+            fields.cut_bytes,
+            fields.changed,
+            appends=fields.appends,
+            writer=fields.author.writer,
+            under=fields.author.under,
+        )
+        facts = (version, *parting.facts, *self.keeps(owner, version))
+        self.requests.commit(moment, facts, *parting.meant, rows=rows)
+        shown = self.shown_at(base.owner, Ref(base.owner, version.version))
+        assert shown is not None
+        self.on_version()
+        return shown
