@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,10 @@ settings.register_profile(
     "deep", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("ELMER_HYPOTHESIS", "ci"))
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would be all that tests start and
+# interrupt, as a person does with Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An exception that reaches asyncio or aiohttp is one that we forgot to handle.
 WATCHED = {
