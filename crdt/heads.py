@@ -11,18 +11,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import cast
 
 from crdt.absorption import shown_heads, together
 from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
 from crdt.causality import Dot
-from crdt.codec import pack, unpack
 from crdt.facts import Ino, Ref, Version
-from crdt.rows import Head, Inode, Row, Stamped, StoredVersion
+from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State
 from crdt.versions import branch, is_on_branch, kin, owner, step_of
 from crdt.visible import is_orphan
-from crdt.waiting import Place, is_here, is_readable, waiting, waiting_for, waiting_key, wanted_key
+from crdt.waiting import is_here, is_readable, waiting
+from crdt.wanted import Wanted, maps_of
 
 
 def history_key(ref: Ref) -> bytes:
@@ -61,9 +60,7 @@ class Heads:
         self._held = held
         self.touched: set[Ino] = set()
         self._hid: set[Ino] = set()  # files one of whose heads had something older to show: maybe no more
-        self._written: set[bytes] = set()  # blocks that versions made here name, where some are missing
-        # Blocks that may be missing: owner -> (map_ino, map) -> index -> hash.
-        self.doubtful: dict[Ino, dict[tuple[Ino, int], dict[int, bytes]]] = {}
+        self.wanted = Wanted(state)
 
     @cached_property
     def held(self) -> frozenset[Ref]:
@@ -87,7 +84,7 @@ class Heads:
         for at, head in enumerate(holder.heads):  # what was shown instead of it is another file's now
             if head.before is not None and head.before.ref in gone:
                 holder.heads[at] = head._replace(before=None)
-        self._move_waiting(holder.ino, claimant.ino, moved)
+        self.wanted.move(holder.ino, claimant.ino, moved)
         self._claim_settled(claimant, holder, top)
         self._give_back(holder, top, own_heads(claimant))
         self.state.edit(top.ino).splits.append((top, claimant.ino))
@@ -104,7 +101,7 @@ class Heads:
         claimed = [pair for pair in holder.settled if self._is_claimed(top, pair[0])]
         holder.settled = [pair for pair in holder.settled if pair not in claimed]
         claimant.settled += [pair for pair in claimed if is_on_branch(self.state, top, pair[1])]
-        self._move_waiting(holder.ino, claimant.ino, [head for head, _ in claimed])
+        self.wanted.move(holder.ino, claimant.ino, [head for head, _ in claimed])
         self._reopen(claimant, [pair for pair in claimed if pair not in claimant.settled])
 
     def _reopen(self, inode: Inode, settled: list[tuple[Head, Ref]]) -> None:
@@ -115,7 +112,7 @@ class Heads:
             known = any(other.ref == head.ref for other in own_heads(inode))
             if not known and not any(is_on_branch(self.state, head.ref, ref) for ref in newest - {head.ref}):
                 inode.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
-                self._doubt_all(inode.ino, head)
+                self.wanted.doubt_all(inode.ino, head)
 
     def _is_claimed(self, top: Ref, head: Head) -> bool:
         return is_on_branch(self.state, top, head.ref)
@@ -196,7 +193,7 @@ class Heads:
         inode = self.state.edit(owner(self.state, ref))
         self.touched.add(inode.ino)
         if here and self.state.waits:
-            self._written.update(h for _, h in version.changed if h)
+            self.wanted.wrote(version)
         beside = together(self.state, inode) if here else []
         extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
         head = Head(
@@ -283,7 +280,7 @@ class Heads:
 
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
         map_ino = Ino(old.map_ino or inode.ino)
-        missing = not here and self._any_missing(version)
+        missing = not here and self.wanted.any_missing(version)
         kept = (missing and self._is_whole(inode.ino, old)) or (not here and old.ref in self.held)
         before = old.before if self._is_needed(old.before) else None
         map_id = old.map
@@ -296,7 +293,7 @@ class Heads:
         map_id, undo = advance(self.state, map_ino, map_id, version)
         self._keep_undo(new.ref, undo)
         if missing:
-            self._doubt(inode.ino, map_ino, map_id, dict(version.changed))
+            self.wanted.doubt(inode.ino, map_ino, map_id, dict(version.changed))
         return new._replace(map=map_id, map_ino=map_ino, before=before)
 
     def _can_show(self, old: Head, *, missing: bool) -> bool:
@@ -312,7 +309,7 @@ class Heads:
     def _is_whole(self, ino: Ino, head: Head) -> bool:
         """Is all of this head of a file here?"""
         at = (Ino(head.map_ino or ino), head.map)
-        return at not in self.doubtful.get(ino, {}) and is_readable(self.state, ino, head)
+        return not self.wanted.is_doubtful(ino, at) and is_readable(self.state, ino, head)
 
     def _copy_of(self, ino: Ino, old: Head, map_ino: Ino, version: Version) -> int:
         """A map for the new version, where the old head keeps its own."""
@@ -325,9 +322,9 @@ class Heads:
             for place in places
             if (place.map_ino, place.map) == (map_ino, old.map)
         }
-        known = self.doubtful.get(ino, {}).get((map_ino, old.map), {})
+        known = self.wanted.doubtful.get(ino, {}).get((map_ino, old.map), {})
         if missing or known:
-            self._doubt(ino, map_ino, version.version, missing | known)
+            self.wanted.doubt(ino, map_ino, version.version, missing | known)
         return int(version.version)
 
     def _keep_undo(self, ref: Ref, undo: bytes) -> None:
@@ -348,7 +345,7 @@ class Heads:
         is_copy = version.settles or version.lineage is not None  # of what need not be here all
         if map_id and (is_copy or not here or self._may_lack(inode, version.parents[0])):
             blocks = BlockMap(self.state, map_ino, map_id)
-            self._doubt(inode.ino, map_ino, map_id, dict(blocks.items()))
+            self.wanted.doubt(inode.ino, map_ino, map_id, dict(blocks.items()))
         return new._replace(map=map_id, map_ino=map_ino)
 
     def _may_lack(self, inode: Inode, ref: Ref) -> bool:
@@ -427,17 +424,6 @@ class Heads:
 
     # -- blocks that are not here ----------------------------------------------------------------------
 
-    def _any_missing(self, version: Version) -> bool:
-        return any(h and self.state.get(block_key(h)) is None for _, h in version.changed)
-
-    def _doubt(self, ino: Ino, map_ino: Ino, map_id: int, blocks: dict[int, bytes]) -> None:
-        self.doubtful.setdefault(ino, {}).setdefault((map_ino, map_id), {}).update(blocks)
-
-    def _doubt_all(self, ino: Ino, head: Head) -> None:
-        if head.map:
-            blocks = dict(BlockMap(self.state, head.map_ino, head.map).items())
-            self._doubt(ino, Ino(head.map_ino), head.map, blocks)
-
     def want_blocks(self, appeared: Iterable[Ino]) -> None:
         """Note the blocks that maps of this batch name and that are not here; forget those that no map
         names any more.
@@ -448,15 +434,14 @@ class Heads:
         appeared = set(appeared)
         for ino in appeared:
             for head in self._inode(ino).heads:
-                self._doubt_all(ino, head)
+                self.wanted.doubt_all(ino, head)
                 if head.before is not None:
-                    self._doubt_all(ino, head.before)
-        for ino in self.touched | appeared | self.doubtful.keys():
+                    self.wanted.doubt_all(ino, head.before)
+        for ino in self.touched | appeared | self.wanted.doubtful.keys():
             inode = self._inode(ino)
             maps = self._maps_to_read(inode)
-            self._forget_blocks(inode, maps)
-            for at in self.doubtful.get(ino, {}).keys() & maps:
-                self._want(ino, BlockMap(self.state, *at), self.doubtful[ino][at])
+            self.wanted.forget(inode.ino, maps)
+            self.wanted.want(ino, maps)
             is_held = self._keeps_for_open(inode)
             hides = any(head.before for head in inode.heads)
             if is_held or hides:
@@ -465,19 +450,10 @@ class Heads:
             if is_held or hides or ino in self._hid:
                 self.complete(ino)
 
-    def _forget_blocks(self, inode: Inode, maps: set[tuple[Ino, int]]) -> None:
-        """Blocks that were replaced before they came, or whose content was settled, may be nowhere any more:
-        nobody waits for them."""
-        for block_hash, places in waiting(self.state, inode.ino):
-            left = [p for p in places if (p.map_ino, p.map) in maps and self._is_at(p, block_hash)]
-            if not left:
-                self.state.put(wanted_key(block_hash, inode.ino), None)
-            self.state.put(waiting_key(inode.ino, block_hash), pack(left) if left else None)
-
     def _maps_to_read(self, inode: Inode) -> set[tuple[Ino, int]]:
         """The block maps of a file that somebody can read.  What was removed needs no blocks, nor does what
         was settled, unless an open file goes on from it."""
-        return _maps_of(inode.ino, [*self._heads_there(inode), *self._let_go_but_held(inode)])
+        return maps_of(inode.ino, [*self._heads_there(inode), *self._let_go_but_held(inode)])
 
     def _heads_there(self, inode: Inode) -> list[Head]:
         return inode.heads if inode.shown or is_orphan(self.state, inode) else []
@@ -497,62 +473,14 @@ class Heads:
             return True
         return any(not is_readable(self.state, inode.ino, head) for head in self._let_go_but_held(inode))
 
-    def _move_waiting(self, holder: Ino, claimant: Ino, heads: list[Head]) -> None:
-        """These heads are another file's now, and so is what they wait for."""
-        maps = _maps_of(holder, heads)
-        doubtful = self.doubtful.get(holder, {})
-        for map_ino, map_id in maps & doubtful.keys():
-            self._doubt(claimant, map_ino, map_id, doubtful.pop((map_ino, map_id)))
-        for block_hash, places in waiting(self.state, holder) if maps else ():
-            moved = [place for place in places if (place.map_ino, place.map) in maps]
-            left = [place for place in places if place not in moved]
-            if moved:
-                self._wait(claimant, block_hash, moved)
-                self.state.put(waiting_key(holder, block_hash), pack(left) if left else None)
-                if not left:
-                    self.state.put(wanted_key(block_hash, holder), None)
-
-    def _wait(self, ino: Ino, block_hash: bytes, places: Iterable[Place]) -> None:
-        key = waiting_key(ino, block_hash)
-        row = self.state.get(key)
-        known = [] if row is None else list(cast(Row, unpack(row)))
-        new = [place for place in places if place not in known]
-        if new:
-            self.state.put(key, pack([*known, *new]))
-        self.state.put(wanted_key(block_hash, ino), b"")
-        self.state.waits = True
-
-    def _is_at(self, place: Place, block_hash: bytes) -> bool:
-        return BlockMap(self.state, place.map_ino, place.map).hash_at(place.block) == block_hash
-
-    def _want(self, ino: Ino, blocks: BlockMap, doubtful: dict[int, bytes]) -> None:
-        for index, block_hash in doubtful.items():
-            if not block_hash or blocks.hash_at(index) != block_hash:
-                continue
-            if self.state.get(block_key(block_hash)) is not None:
-                continue
-            self._wait(ino, block_hash, [Place(Ino(blocks.ino), blocks.map_id, index)])
-
     def arrived(self, block_hash: bytes, block: bytes) -> None:
         """Store a block that was asked for.  Where no file waits for it a program may: one that reads on in
         what was removed."""
-        self._is_here_now(block_hash, waiting_for(self.state, block_hash))
+        self.is_here_now(block_hash)
         self.state.put(block_key(block_hash), block)
 
-    def _is_here_now(self, block_hash: bytes, files: list[Ino]) -> None:
-        for ino in files:
-            self.state.put(wanted_key(block_hash, ino), None)
-            self.state.put(waiting_key(ino, block_hash), None)
-            self.touched.add(ino)
-
-    def written(self) -> dict[bytes, list[Ino]]:
-        """Return the blocks that a program here wrote and for which files wait, with these files."""
-        found = {block_hash: waiting_for(self.state, block_hash) for block_hash in self._written}
-        return {h: files for h, files in found.items() if files and self.state.get(block_key(h)) is not None}
-
-    def wait_no_more(self, written: dict[bytes, list[Ino]]) -> None:
-        for block_hash, files in written.items():
-            self._is_here_now(block_hash, files)
+    def is_here_now(self, block_hash: bytes) -> None:
+        self.touched |= self.wanted.is_here_now(block_hash)
 
     def complete(self, ino: Ino) -> bool:
         """Show the newest content of each head for which nothing speaks any more to show an older one: no
@@ -576,7 +504,7 @@ class Heads:
             inode.heads = [head._replace(before=None) if head in done else head for head in inode.heads]
         is_held = self._keeps_for_open(inode)
         if mark == FOR_OPEN and not is_held:
-            self._forget_blocks(inode, self._maps_to_read(inode))
+            self.wanted.forget(inode.ino, self._maps_to_read(inode))
         hides = any(head.before is not None for head in inode.heads)
         left = FOR_OPEN if is_held else FOR_BLOCKS if hides else None
         if left != mark:
@@ -605,12 +533,6 @@ class Heads:
         if inode is None:
             raise KeyError(ino)
         return inode
-
-
-def _maps_of(ino: Ino, heads: list[Head]) -> set[tuple[Ino, int]]:
-    """The block maps of some heads of a file, and of what shows instead of them."""
-    heads = [*heads, *(head.before for head in heads if head.before is not None)]
-    return {(Ino(head.map_ino or ino), head.map) for head in heads if head.map}
 
 
 def _dated(head: Head, ref: Ref, made: tuple[Dot, int, int]) -> Head:

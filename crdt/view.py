@@ -304,10 +304,11 @@ class Transaction:
 
     def _note_written(self) -> None:
         """A program may have written a block for which another file waits: that may show more now."""
-        written = self.heads.written()
+        written = self.heads.wanted.written()
         for ino in {ino for files in written.values() for ino in files}:
             self.contents.setdefault(ino, key_of_content(self.state, self._known(ino)))
-        self.heads.wait_no_more(written)
+        for block_hash in written:
+            self.heads.is_here_now(block_hash)
 
     def _date_directories(self) -> None:
         """Note when the newest change of each directory was, once for all of the batch."""
