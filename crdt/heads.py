@@ -18,7 +18,7 @@ from crdt.causality import Dot
 from crdt.facts import Ino, Ref, Version
 from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State
-from crdt.versions import branch, is_on_branch, kin, owner, step_of
+from crdt.versions import branch, is_ancestor, is_on_branch, kin, owner, step_of
 from crdt.visible import is_orphan
 from crdt.waiting import is_here, is_readable, waiting
 from crdt.wanted import Wanted, maps_of
@@ -219,7 +219,7 @@ class Heads:
         inode.heads.append(head)
         for parent in version.parents[1:]:
             self._settle(inode, parent, ref, new.hlc)
-        if any(other.here.ref == version.parents[0] for other in beside):
+        if any(version.parents[0] in (other.ref, other.here.ref) for other in beside):
             self._stand_in(inode, head)
         if version.lineage is not None:
             self.continues(inode, version.lineage)
@@ -233,14 +233,24 @@ class Heads:
                 self._drop_map(inode, head.before, new)
 
     def _stand_in(self, inode: Inode, new: Head) -> None:
-        """The file showed one of the heads that show together, since the others are not here; by this version
-        of it each is for itself.  Where another one leads, it shows this one until its content comes: so a
-        program here goes on from what it wrote."""
+        """The file showed what is here of the heads that show together; by this version of it each is for
+        itself.  Where another one leads, and nothing is here of that but what this one goes on from, it shows
+        this one until its content comes: so a program here goes on from what it wrote, or was shown."""
         if together(self.state, inode):
             return
         lead = shown_heads(self.state, inode)[0]
-        if lead.ref != new.ref and lead.before is None and not is_here(self.state, inode, lead):
-            inode.heads[inode.heads.index(lead)] = lead._replace(before=new)
+        if lead.ref != new.ref and self._is_less(inode, lead, new.here):
+            inode.heads[inode.heads.index(lead)] = lead._replace(before=new.here)
+            if lead.before is not None:
+                self._drop_map(inode, lead.before, new)
+
+    def _is_less(self, inode: Inode, lead: Head, other: Head) -> bool:
+        """Is what can be read of this head nothing, or only what the other one goes on from?"""
+        if lead.before is None:
+            return not is_here(self.state, inode, lead)
+        if lead.before.ref in self.held:
+            return False
+        return is_ancestor(self.state, step_of(self.state, lead.before.ref), other.ref)
 
     def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version]) -> None:
         """The same choice was made on another replica: one version, as old as the older of the two."""

@@ -158,6 +158,58 @@ def test_what_replaces_a_log_goes_where_the_log_was_shown_though_a_newer_end_of_
     assert shown == {"log": "0" + "A" * 40_000, entry_of(shown, "log", "B"): "anew, and more"}
 
 
+def test_what_replaces_a_log_goes_where_the_log_was_shown_though_the_lead_shows_what_it_was_before():
+    """C hears of A's records without having them, then of B's, shows B's, and writes the log anew.
+
+    A's content led by the truncation, as before, and went on showing what the log was before both.  C's
+    program wrote next over that: it found old bytes behind its own.
+    """
+    a, b, c = peers = shells(1000, 0, 0)
+    a.write("log", "old records")
+    a.fs.setxattr(a.stat("log").ino, merge_policy.XATTR, b"append")
+    exchange(*peers)
+    b.append("log", ", B")
+    a.append("log", "A" * 40_000)
+    c.hear(a, blocks=False)
+    assert c.shows == {"log": "old records"}
+    c.hear(b)
+    assert c.shows == {"log": "old records, B"}
+    c.write_at("log", "anew")
+    assert c.read("log") == b"anew"
+    c.append("log", ", and more")
+    assert c.read("log") == b"anew, and more"
+    shown = exchange(*peers)
+    assert shown == {"log": "old records" + "A" * 40_000, entry_of(shown, "log", "B"): "anew, and more"}
+
+
+def test_a_choice_of_a_log_leaves_what_it_shows_though_newer_ends_of_it_are_on_their_way():
+    """C shows B's first records of a log, as it has neither A's nor B's next ones, and D's file of that name
+    as an entry beside it.  C removes the entry.
+
+    By that C chose the log, which is no append: A's content led, and showed what the log was before both.
+    """
+    a, b, c, d = peers = shells(1000, 0, 0, 0)
+    a.write("log", "old records")
+    a.fs.setxattr(a.stat("log").ino, merge_policy.XATTR, b"append")
+    for peer in (b, c):
+        peer.hear(a)
+    b.append("log", ", B")
+    a.append("log", "A" * 40_000)
+    c.hear(a, blocks=False)
+    c.hear(b)
+    b.append("log", "B" * 40_000)
+    c.hear(b, blocks=False)
+    d.write("log", "D")
+    c.hear(d)
+    entry = entry_of({name.decode(): "" for name, _ in c.list()}, "log", "D")
+    assert c.shows == {"log": "old records, B", entry: "D"}
+    c.remove(entry)
+    assert c.read("log") == b"old records, B"
+    shown = exchange(*peers)
+    left = "old records, B" + "B" * 40_000
+    assert shown == {"log": "old records" + "A" * 40_000, entry_of(shown, "log", "B"): left}
+
+
 def test_a_rename_of_a_file_that_an_edit_keeps_overwrites_no_block_of_it():
     """A and B remove f, each with what it wrote to it; it shows for C's edit.  B appends, and A renames it.
 
