@@ -12,6 +12,10 @@ space that programs do not get:
 What was gathered and is not written yet counts as written: close and fsync find the space that write was
 promised.  Each byte is counted twice, once for the log and once for the tables.
 
+What others take is seen by the next look, LOOK_S later at most.  A request that an older look lets through
+is refused by the store, or is in it when it is answered; what it gathers in that time fits the reserve.  No
+look can promise more: others may take what it found before it is used, and close and fsync say so.
+
 Growth is asked for by requests with the one lock held; `look` is called once a second, without it.
 """
 
@@ -32,7 +36,7 @@ log = logging.getLogger(__name__)
 KIB, MIB = 1 << 10, 1 << 20
 
 ROW_BYTES = 4 * KIB  # what any request writes at most besides content, about
-LOOK_S = 0.2
+LOOK_S = 0.002  # programs write less than the reserve in it; a look takes some 10 us
 RECOVERY_S = 10.0  # RocksDB looks every five seconds whether it can go on
 POLL_S = 0.05
 INODES_MIN = 16  # RocksDB makes new files

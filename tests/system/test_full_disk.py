@@ -1,21 +1,31 @@
 """A disk that is full gives ENOSPC on what does not fit, and nothing else breaks (docs/trouble.md)."""
 
 import errno
-import itertools
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from elmer.directory import StoreDirectory
 from elmer.space import Sizes
-from tests.system.sites import CommandFailedError, Site, Sites, elmer, meet
+from elmer.volume import found
+from tests.system.sites import ELMER, CommandFailedError, Site, Sites, elmer, meet
 from tests.system.waiting import until
 
 MIB = 1 << 20
 DISK_BYTES = 64 * MIB
+
+
+# An elmer that looks at the disk once, and goes by that for ever.
+LOOKS_ONCE = [
+    *(sys.executable, "-P", "-c"),
+    "from elmer import space; space.LOOK_S = 1e9; from elmer.cli import main; main()",
+]
 
 
 def errno_of(call, *arguments) -> int:
@@ -60,10 +70,16 @@ def disk(scratch: Path) -> Iterator[Disk]:
 
 
 @pytest.fixture
-def site(disk: Disk, sites: Sites) -> Iterator[Site]:
+def program() -> Sequence[str]:
+    return ELMER
+
+
+@pytest.fixture
+def site(disk: Disk, sites: Sites, program: Sequence[str]) -> Iterator[Site]:
     made = sites.add("a")
     made.store = disk.path / "store"
-    elmer("init", made.store, "--name", "a")
+    made.program = program
+    found(StoreDirectory(made.store), "a")
     sites.start(made)
     until((made.store / "reserve").exists, "a reserve is made")
     yield made
@@ -129,9 +145,7 @@ def test_what_others_fill_is_made_good_for_removals_and_for_what_was_written(dis
     with (site / "open").open("wb", buffering=0) as file:
         file.write(content_of("open"))
         disk.fill()
-        made = itertools.count()
-        # Not at once: for a moment it goes by its last look at the disk.
-        until(lambda: errno_of((site / f"new-{next(made)}").touch) == errno.ENOSPC, "new files are refused")
+        assert errno_of((site / "new").touch) == errno.ENOSPC
         os.fsync(file.fileno())
     until(lambda: not (site.store / "reserve").exists(), "the reserve is given back")
     for path in kept:
@@ -142,6 +156,22 @@ def test_what_others_fill_is_made_good_for_removals_and_for_what_was_written(dis
     disk.empty()
     until(lambda: not errno_of((site / "new").touch), "it goes on by itself")
     until((site.store / "reserve").exists, "the reserve is taken again")
+
+
+@pytest.mark.parametrize("program", [LOOKS_ONCE], ids=["looks once"])
+def test_what_was_made_while_others_filled_the_disk_is_there_after_a_crash(disk, site):
+    """A look that is old lets a request through, and the store refuses it: nothing is answered that fails."""
+    made: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        filling = pool.submit(disk.fill)
+        while not (refused := errno_of((site / f"f{len(made)}").touch)):
+            made.append(f"f{len(made)}")
+        filling.result()
+    assert refused == errno.ENOSPC
+    site.kill()
+    site.start()
+    site.wait_mounted()
+    assert sorted(os.listdir(site.mountpoint)) == sorted(made)
 
 
 def test_written_data_that_finds_no_space_is_told_to_its_program_and_kept(disk, site):
