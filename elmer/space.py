@@ -156,11 +156,14 @@ class Space:
             self.rows.write_out()
 
     def make_way(self) -> bool:
-        """The store was full for what must go on.  Return whether it takes that now."""
+        """The store was full for what must go on.  Return whether it takes that now.
+
+        Where others took the reserve too there is nothing to wait for: it is for somebody to make room.
+        """
         self.reserve.release()
         deadline_s = time.monotonic() + RECOVERY_S
         while not self.rows.is_writable():
-            if time.monotonic() > deadline_s:
+            if time.monotonic() > deadline_s or available(self.directory) < ROW_BYTES:
                 return False
             with self.lock_released:
                 time.sleep(POLL_S)

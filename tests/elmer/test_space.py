@@ -110,3 +110,10 @@ def test_what_must_go_on_waits_until_the_store_takes_it(disk, rows, of_store, wa
     assert not of_store.reserve.path.exists()
     rows.writable = True
     assert of_store.make_way()
+
+
+def test_where_others_took_the_reserve_too_nobody_waits_for_it(disk, rows, of_store, waits):
+    """Each close and each fsync took ten seconds to say that there is no space, and three made all wait."""
+    disk.free, rows.writable = 0, False
+    assert not of_store.make_way()
+    assert (rows.asked, waits) == (1, [])
