@@ -16,10 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from elmer.ask import ask
 from elmer.directory import StoreDirectory, find_holder
 from elmer.exits import ExitStatus
 from elmer.mounts import all_mounts, unmount
 from elmer.ticket import decode, encode
+from elmer.volume import found
+from tests.system.sites import check_store, join_store
 from tests.system.waiting import until
 
 pytestmark = pytest.mark.mount
@@ -62,7 +65,7 @@ class Site:
         return elmer("mount", self.store, self.path, *options)
 
     def status(self) -> dict:
-        return json.loads(elmer("status", self.store, "--json"))
+        return ask(StoreDirectory(self.store), "status")
 
     def is_mounted(self) -> bool:
         return any(mount.mountpoint == self.path for mount in all_mounts())
@@ -88,7 +91,7 @@ def sites(scratch: Path) -> Iterator[list[Site]]:
     """Two sites, the first with a store.  At the end no store is damaged, and no log has a traceback."""
     both = [Site(scratch, "a"), Site(scratch, "b")]
     try:
-        elmer("init", both[0].store, "--name", "a")
+        found(StoreDirectory(both[0].store), "a")
         yield both
         for site in both:
             if site.is_mounted():
@@ -98,7 +101,7 @@ def sites(scratch: Path) -> Iterator[list[Site]]:
             site.end()
     for site in both:
         if site.store.exists():
-            elmer("fsck", site.store)
+            check_store(site.store)
             assert not (site.store / "elmer.log").exists() or "Traceback" not in site.log()
 
 
@@ -107,9 +110,9 @@ def site(sites: list[Site]) -> Site:
     return sites[0]
 
 
-def join(first: Site, second: Site, *options: str) -> None:
-    ticket = elmer("invite", first.path).strip()
-    elmer("join", second.store, ticket, "--name", "b", *options)
+def join(first: Site, second: Site) -> None:
+    ticket = ask(StoreDirectory(first.store), "invite", {"url": None})["ticket"]
+    join_store(second.store, "b", ticket)
 
 
 def test_a_mount_answers_when_the_command_returns_and_keeps_what_was_written(site):
@@ -372,7 +375,7 @@ def test_two_sites_meet_by_a_ticket_and_know_each_other(sites):
     first, second = sites
     first.mount()
     (first / "f").write_bytes(b"content")
-    join(first, second)
+    elmer("join", second.store, elmer("invite", first.path).strip(), "--name", "b")
     second.mount()
     assert elmer("sync", second.path) == "the same as 1 peer\n"
     assert (second / "f").read_bytes() == b"content"
