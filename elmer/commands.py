@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -162,8 +163,8 @@ class Commands:
 
         def called() -> T:
             replica = self.site.replica
-            snapshot = cast(Store, replica.store.snapshot())
-            return call(status.listing_of(Replica(snapshot, replica.wall_ns)))
+            with closing(cast(Store, replica.store.snapshot())) as snapshot:
+                return call(status.listing_of(Replica(snapshot, replica.wall_ns)))
 
         return await asyncio.to_thread(called)
 

@@ -324,10 +324,14 @@ class Snapshot:
     a scan takes its rows by the chunk, and can then be put aside for another.
     """
 
-    def __init__(self, rows: Mapping[str, RdictIter], path: Path) -> None:
+    def __init__(self, rows: dict[str, RdictIter], path: Path) -> None:
         self._rows = rows
         self._path = path
         self._turn = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of it: it keeps files that were replaced since, and RocksDB itself, open."""
+        self._rows.clear()
 
     def get(self, key: bytes) -> bytes | None:
         rows = self._rows[FAMILY_OF[key[0]]]
