@@ -53,6 +53,14 @@ def prepared(case: Case, root: Path, directory: Path, *, full: bool = False) -> 
     return Place(root, material, full)
 
 
+# What scripts/test tells Python of its compiled files is for the tests, not for the programs on a mount.
+OF_TESTS = {"PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"}
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in OF_TESTS}
+
+
 def run(
     *command: str | os.PathLike,
     cwd: Path | None = None,
@@ -64,7 +72,7 @@ def run(
     done = subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ, "LC_ALL": "C", **settings},
+        env={**environment(), "LC_ALL": "C", **settings},
         input=say,
         stdin=subprocess.DEVNULL if say is None else None,
         capture_output=True,
