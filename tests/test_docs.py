@@ -243,7 +243,11 @@ def without_what_varies(lines: list[str], home: str) -> list[str]:
 
 
 def run_as_a_person(commands: list[str], place: Path) -> list[list[str]]:
-    """Run commands in one shell, as in a terminal; return what each printed."""
+    """Run commands in one shell, as in a terminal; return what each printed.
+
+    A person takes longer from one to the next than a clock to go on by a tick (10 ms at most): what is done
+    later is newer, also on another site.
+    """
     program = place / "bin" / "elmer"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m elmer "$@"\n')
@@ -251,7 +255,7 @@ def run_as_a_person(commands: list[str], place: Path) -> list[list[str]]:
     home = place / "tour"
     home.mkdir()
     mark = "== end of command =="
-    script = "".join(f"{command}\necho '{mark}'\n" for command in commands)
+    script = "".join(f"{command}\nsleep 0.02\necho '{mark}'\n" for command in commands)
     environment = {
         **os.environ,
         "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
