@@ -71,6 +71,7 @@ class Content:
         self.sessions: dict[Ino, Gathered] = {}
         self.weight = 0  # bytes in memory, of all sessions
         self.uncovered: set[Ino] = set()
+        self.on_uncovered: Callable[[], None] = lambda: None
         self.entries: set[Ino] = set()  # those in `sessions` that are, or were, conflict entries
 
     # Descriptors.
@@ -210,7 +211,8 @@ class Content:
     # Versions and drafts.
 
     def flush(self, ino: Ino) -> None:
-        """Make what was gathered a version, if anything was."""
+        """Make what was gathered a version, if anything was.  A session that ends shows what it hid before
+        the request goes on, whichever it is."""
         session = self.sessions.get(ino)
         if session is None or not self._is_kept(session):
             return
@@ -218,6 +220,8 @@ class Content:
             self._draft(session)
         self._commit(session)
         self._end_if_idle(session)
+        if self.uncovered:
+            self.on_uncovered()
 
     def flush_all(self) -> None:
         """Make all that was gathered versions.  Raises the first error when all were tried."""

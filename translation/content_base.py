@@ -55,8 +55,8 @@ class ContentBase:
         shown = self.shown(ino)
         while shown.parts is not None:  # twice, where that brings a block for which another head waited
             made = merging_version(self, shown)
+            self.replica.note_attributes(shown.owner)  # told with the commit
             self.requests.commit(self.replica.begin(), (made.version,), rows=made.rows)
-            self.replica.note_attributes(shown.owner)
             before, shown = shown.parts.merged.refs, self.shown(ino)
             left = () if shown.parts is None else shown.parts.merged.refs
             assert not set(before) & set(left), f"{made.version} is not what shows"

@@ -67,6 +67,7 @@ class FileSystem:
         self.orphans = Orphans(self.names, self.attributes)
         self.base.keeps = self._keeps_unnamed
         self.base.on_version = self._named_again
+        self.content.on_uncovered = self._show_uncovered
         replica.held = self._held_heads
         replica.on_merge = self._merged
         self.listing = Listing(replica, self.attributes)
@@ -242,6 +243,7 @@ class FileSystem:
             inode = self.replica.state.inode(ino)
             if inode is None or not inode.shown:
                 self.content.detach(ino)
+        self._show_uncovered()
 
     # -- files -------------------------------------------------------------------------------------
 
@@ -319,12 +321,10 @@ class FileSystem:
         handle = self.handles[fh]
         if handle.writes:
             self.content.flush(handle.ino)
-            self._show_uncovered()
 
     def fsync(self, fh: int) -> None:
         """Commit what was gathered; the caller makes the store durable after that."""
         self.content.flush(self.handles[fh].ino)
-        self._show_uncovered()
 
     def release(self, fh: int) -> None:
         handle = self.handles[fh]
@@ -353,17 +353,20 @@ class FileSystem:
                 self.content.overtaken(ino)
             if session.detached and inode is not None and (inode.shown or is_orphan(state, inode)):
                 self.content.attach(ino)
-        self._show_uncovered()
+        self._note_uncovered()  # whoever merges takes all changes at once
 
     def _show_uncovered(self) -> None:
         """Where a session ended that hid what was merged, the file shows that now."""
+        if self._note_uncovered() and self.replica.on_commit is not None:
+            self.replica.on_commit()  # the kernel is to be told now, not with the next commit
+
+    def _note_uncovered(self) -> bool:
         uncovered = self.content.take_uncovered()
         if uncovered:
             self.replica.show_newest()
         for ino in uncovered:
             self.replica.note_content(ino)
-        if uncovered and self.replica.on_commit is not None:
-            self.replica.on_commit()  # the kernel is to be told now, not with the next commit
+        return bool(uncovered)
 
     # -- directories -------------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
 from crdt.blocks import BlockMap, digest_of, digest_of_inline
 from crdt.facts import Ino
+from crdt.rights import CAPABILITY
 from tests.shell import VOLUME, Shell, conflict, exchange, shells
 from translation import merge_policy
 
@@ -218,6 +220,47 @@ def test_two_programs_write_one_branch_under_two_names_and_both_are_kept(zeros: 
     b.close(left)
     assert sorted(exchange(a, b).values()) == [both, "from A"]
     assert all(digest_is_right(shell, entry) for shell in (a, b))
+
+
+REQUESTS: dict[str, Callable[[Shell, int], object]] = {
+    "rename": lambda shell, _: shell.move("log", "new"),
+    "link": lambda shell, _: shell.link("log", "new"),
+    "chmod": lambda shell, ino: shell.fs.setattr(ino, mode=0o600),
+    "setxattr": lambda shell, ino: shell.fs.setxattr(ino, CAPABILITY, b"any"),
+    "rename onto itself": lambda shell, _: shell.move("log", "log"),
+}
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_the_kernel_is_told_what_any_request_uncovers_and_not_a_second_later(request_name: str):
+    """A program appends to a log at A, and B's line comes before what it wrote is a version.
+
+    A request that made it one ended the session, and the log showed both lines.  But only flush, fsync and
+    their like told the kernel; after others it kept the old content until the next tick, also when
+    `elmer sync` had waited for all that was told.
+    """
+    a, b = shells(0, 0)
+    a.write("log", "old\n")
+    ino = a.stat("log").ino
+    a.fs.setxattr(ino, merge_policy.XATTR, b"append")
+    b.hear(a)
+    fh = a.open_file("log", os.O_WRONLY | os.O_APPEND)
+    a.fs.write(fh, 0, b"from A\n")
+    b.append("log", "from B\n")
+    a.hear(b)
+    assert a.read("log") == b"old\nfrom A\n"
+    a.replica.take_changes()
+    told: list[tuple[bool | None, int]] = []
+
+    def tell() -> None:
+        told.append((a.replica.take_changes().inodes.get(ino), a.fs.getattr(ino).size))
+
+    a.replica.on_commit = tell
+    REQUESTS[request_name](a, ino)
+    whole = len("old\nfrom A\nfrom B\n")
+    assert a.fs.getattr(ino).size == whole
+    assert (True, whole) in told
+    assert not a.replica.take_changes()
 
 
 # -- a file or an entry that was removed while open ------------------------------------------------------
