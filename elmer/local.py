@@ -18,7 +18,7 @@ from typing import Any
 
 from crdt.causality import ReplicaId, VersionVector
 from crdt.codec import CodecError
-from crdt.view import Changes
+from elmer.invalidate import Batch
 from elmer.kernel import Kernel
 from elmer.space import Space
 from replication.local import Arrivals, PeerError
@@ -101,8 +101,8 @@ class LockedReplica:
                     self._replica.receive(commits, vector, peer, cursor)
             except CodecError as error:
                 raise PeerError(str(error)) from error
-            changes = self._replica.take_changes()
-        self._tell(changes)
+            told = self._tell()
+        self._wait(told)
 
     # These read committed rows only, and so need no lock.
 
@@ -122,8 +122,8 @@ class LockedReplica:
         self._space.check_merge(sum(map(len, blocks)))
         with self._held():
             self._replica.add_blocks(blocks)
-            changes = self._replica.take_changes()
-        self._tell(changes)
+            told = self._tell()
+        self._wait(told)
 
     def check_peer(self, replica: ReplicaId, name: str, store_id: bytes) -> None:
         with self._held():
@@ -147,6 +147,12 @@ class LockedReplica:
         if freed_s - taken_s > LONG_HOLD_S:
             self._free_until_s = freed_s + FREE_S
 
-    def _tell(self, changes: Changes) -> None:
+    def _tell(self) -> Batch | None:
+        """With the lock held: no program sees the change before it is among what the kernel is told."""
+        changes = self._replica.take_changes()
+        return None if self.kernel is None else self.kernel.tell(changes)
+
+    def _wait(self, told: Batch | None) -> None:
+        """Without the lock."""
         if self.kernel is not None:
-            self.kernel.wait(self.kernel.tell(changes), KERNEL_S)
+            self.kernel.wait(told, KERNEL_S)

@@ -156,9 +156,6 @@ class Site:
                 self.space.look()
                 with self.lock:
                     self.filesystem.tick()
-                    changes = self.replica.take_changes()
-                if self.local.kernel is not None:
-                    self.local.kernel.tell(changes)
             except OSError as error:
                 self._note_failure(str(error))
             except Exception:

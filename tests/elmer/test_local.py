@@ -1,6 +1,7 @@
 """A replica as replication sees it: errors of the kind it expects, short holds, the kernel told first."""
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from crdt.store import MemoryStore
 from crdt.view import Changes
 from elmer.kernel import Kernel
 from elmer.local import FREE_S, LONG_HOLD_S, LockedReplica
-from replication.local import PeerError
+from replication.local import Arrivals, PeerError
 from translation.filesystem import Caller, FileSystem
 from translation.replica import Replica, Volume
 
@@ -50,9 +51,12 @@ class Site:
         return attributes.ino
 
     def everything(self) -> tuple[Sequence[bytes], VersionVector, int]:
-        self.local.sync()
-        arrivals = self.local.arrivals(0, VersionVector(), 1 << 30)
+        arrivals = self.arrivals(0)
         return arrivals.commits, arrivals.vector, arrivals.next
+
+    def arrivals(self, start: int) -> Arrivals:
+        self.local.sync()
+        return self.local.arrivals(start, VersionVector(), 1 << 30)
 
 
 @pytest.fixture
@@ -66,29 +70,30 @@ def b() -> Site:
 
 
 class FakeKernel:
-    """Notes in which order it is asked, and that nobody holds the lock meanwhile."""
+    """Notes in which order it is asked, and that it is told with the lock held and waited for without."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self.asked: list[str] = []
+        self.heard: list[Changes] = []  # what somebody waited for
 
-    def note(self, what: str) -> None:
-        assert not self.site.lock.locked()
+    def note(self, what: str, *, locked: bool = False) -> None:
+        assert self.site.lock.locked() == locked
         self.asked.append(what)
 
     def write_back(self, _commits: Sequence[bytes], _timeout_s: float) -> None:
         self.note("write back" if self.site.replica.facts_count() == 1 else "too late")
 
     def tell(self, changes: Changes) -> object:
-        self.note("tell" if changes.entries else "nothing to tell")
+        self.note("tell" if changes.entries else "nothing to tell", locked=True)
         return changes
 
-    def wait(self, told: object, _timeout_s: float) -> None:
-        assert told is not None
+    def wait(self, told: Changes, _timeout_s: float) -> None:
         self.note("wait")
+        self.heard.append(told)
 
 
-def test_a_merge_is_written_back_before_and_told_after_without_the_lock(a, b):
+def test_a_merge_is_written_back_before_and_told_after_and_waited_for_without_the_lock(a, b):
     a.write(b"f", b"content")
     commits, vector, cursor = a.everything()
     b.local.kernel = FakeKernel(b)
@@ -96,6 +101,28 @@ def test_a_merge_is_written_back_before_and_told_after_without_the_lock(a, b):
     assert b.local.kernel.asked == ["write back", "tell", "wait"]
     assert b.filesystem.lookup(ROOT, b"f").size == 7
     assert b.local.cursor(a.local.store_id) == cursor
+
+
+def test_what_a_session_hid_that_a_merge_ends_is_waited_for_too(a, b):
+    """B removed f while it was open there; an edit of A brings it back, and what B showed of it ends.
+
+    All was told when that session ended, in a batch of its own, and nobody waited for it: the peer could hear
+    that B has it before the programs there saw it.
+    """
+    ino = a.write(b"f", b"old")
+    commits, vector, cursor = a.everything()
+    b.local.receive(commits, vector, a.local.store_id, cursor)
+    b.filesystem.open(ino, os.O_RDONLY)
+    b.filesystem.unlink(ROOT, b"f")
+    a.write(b"f", b"new content")
+    arrivals = a.arrivals(cursor)
+    kernel = b.local.kernel = FakeKernel(b)
+    b.replica.take_changes()
+    b.replica.on_commit = lambda: kernel.tell(b.replica.take_changes())
+    b.local.receive(arrivals.commits, arrivals.vector, a.local.store_id, arrivals.next)
+    (heard,) = kernel.heard
+    assert heard.entries == {(ROOT, b"f")}
+    assert heard.inodes[ino], "the content that was hidden"
 
 
 @pytest.mark.parametrize("commits", [[b""], [b"\xc1"], [b"\x93\x01\x02\x03"], [b"x" * 1000]])
