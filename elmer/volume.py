@@ -101,9 +101,12 @@ def opened_store(directory: StoreDirectory) -> Iterator[RocksStore]:
         store = RocksStore(directory.rows)
     try:
         yield store
-    finally:
-        with _told():
+    except BaseException:
+        with suppress(OSError):  # what went wrong before says more to a person than that the end did, too
             store.close()
+        raise
+    with _told():
+        store.close()
 
 
 @contextmanager

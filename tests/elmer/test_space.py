@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from elmer import space
+from elmer.directory import StoreDirectory, held
+from elmer.exits import CommandError, ExitStatus
+from elmer.rocks import RocksStore
 from elmer.space import MIB, ROW_BYTES, Sizes, Space
+from elmer.volume import found, opened_store
 
 SIZES = Sizes(reserve=4 * MIB, margin=MIB, memtables=4 * MIB)
 
@@ -117,3 +121,30 @@ def test_where_others_took_the_reserve_too_nobody_waits_for_it(disk, rows, of_st
     disk.free, rows.writable = 0, False
     assert not of_store.make_way()
     assert (rows.asked, waits) == (1, [])
+
+
+def test_who_unmounts_on_a_full_disk_hears_what_is_lost_and_not_that_the_store_was_not_closed(
+    tmp_path, monkeypatch
+):
+    """Both fail then, one after the other; the end of the store took the place of what a person must know."""
+    close = RocksStore.close
+
+    def full(store: RocksStore) -> None:
+        close(store)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    directory = StoreDirectory(tmp_path / "store")
+    found(directory, "a")
+    monkeypatch.setattr(RocksStore, "close", full)
+    with (
+        pytest.raises(CommandError, match="not all on the disk"),
+        held(directory, "mount"),
+        opened_store(directory),
+    ):
+        raise CommandError("what was written last is not all on the disk", ExitStatus.NOT_SO)
+    with (
+        pytest.raises(CommandError, match="No space left"),
+        held(directory, "mount"),
+        opened_store(directory),
+    ):
+        pass
