@@ -4,7 +4,7 @@ import pytest
 
 from elmer.exits import ExitStatus
 from tests.shell import entry_of
-from tests.system.rows.folder import Folder, make, move, remove, write
+from tests.system.rows.folder import Folder, make, move, remove, run, write
 from tests.system.sites import CommandFailedError, Site, elmer, heal
 
 
@@ -89,7 +89,7 @@ def test_what_a_file_shows_is_kept_and_the_entries_are_gone(folder: Folder):
 
 def test_a_symlink_that_is_a_conflict_entry_is_itself_kept(folder: Folder):
     folder.share(lambda here: make(here, {"elsewhere": b""}))
-    (folder.a / "s").symlink_to("elsewhere")
+    run((folder.a / "s").symlink_to, "elsewhere")
     write(folder.b / "s", b"a file")
     shown = folder.shown()
     elmer("resolve", folder.c / entry_of(shown, "s", "a"), "--keep")
