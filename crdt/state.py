@@ -117,6 +117,9 @@ class State:
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
         self.commit_count = 0
+        # How many commits changed which blocks are waited for, and whether the one that is being made does.
+        self.wanted_changes = 0
+        self.changes_wanted = False
 
     def committed(self) -> State:
         """Return the state without the commit that is being made, for as long as that is not committed.
@@ -273,6 +276,7 @@ class State:
     def rollback(self) -> None:
         for changes in self._changes():
             changes.clear()
+        self.changes_wanted = False
 
     def commit(self, *, sync: bool = False) -> None:
         """Write what was changed, as one batch.  Raises what the store raises; then nothing changed."""
@@ -282,6 +286,7 @@ class State:
             self.rollback()
             raise
         self.commit_count += 1
+        self.wanted_changes += self.changes_wanted
         self.groups.clear()
         for cache, new in (
             (self._inodes, self._new_inodes),

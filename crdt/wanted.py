@@ -47,7 +47,7 @@ class Wanted:
         for block_hash, places in waiting(self.state, ino):
             left = [p for p in places if (p.map_ino, p.map) in maps and self._is_at(p, block_hash)]
             if not left:
-                self.state.put(wanted_key(block_hash, ino), None)
+                self._set(block_hash, ino, None)
             self.state.put(waiting_key(ino, block_hash), pack(left) if left else None)
 
     def move(self, holder: Ino, claimant: Ino, heads: list[Head]) -> None:
@@ -63,7 +63,7 @@ class Wanted:
                 self._wait(claimant, block_hash, moved)
                 self.state.put(waiting_key(holder, block_hash), pack(left) if left else None)
                 if not left:
-                    self.state.put(wanted_key(block_hash, holder), None)
+                    self._set(block_hash, holder, None)
 
     def _wait(self, ino: Ino, block_hash: bytes, places: Iterable[Place]) -> None:
         key = waiting_key(ino, block_hash)
@@ -72,8 +72,12 @@ class Wanted:
         new = [place for place in places if place not in known]
         if new:
             self.state.put(key, pack([*known, *new]))
-        self.state.put(wanted_key(block_hash, ino), b"")
+        self._set(block_hash, ino, b"")
         self.state.waits = True
+
+    def _set(self, block_hash: bytes, ino: Ino, row: bytes | None) -> None:
+        self.state.put(wanted_key(block_hash, ino), row)
+        self.state.changes_wanted = True
 
     def _is_at(self, place: Place, block_hash: bytes) -> bool:
         return BlockMap(self.state, place.map_ino, place.map).hash_at(place.block) == block_hash
@@ -99,7 +103,7 @@ class Wanted:
         """Nobody waits for this block any more.  Returns the files that did."""
         files = waiting_for(self.state, block_hash)
         for ino in files:
-            self.state.put(wanted_key(block_hash, ino), None)
+            self._set(block_hash, ino, None)
             self.state.put(waiting_key(ino, block_hash), None)
         return set(files)
 

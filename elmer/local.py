@@ -112,6 +112,9 @@ class LockedReplica:
     def wanted(self, limit: int, first: Sequence[bytes] = ()) -> list[bytes]:
         return self._replica.wanted(limit, first)
 
+    def wanted_changes(self) -> int:
+        return self._replica.wanted_changes()
+
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         return self._replica.blocks(hashes)
 

@@ -80,7 +80,6 @@ class Exchange:
 
     def advance(self, mark: Mark, now_s: float) -> None:
         """Have the sessions tell what a sync that followed `mark` has made durable."""
-        self.fetch.stale = True  # by what was committed or closed here other blocks may be wanted
         end = self.local.durable_end()  # before the vector: what may be told is covered by it
         vector, missing = self.own_state(now_s)
         if self.fetch.arrived_count != mark.arrived_count:

@@ -44,6 +44,7 @@ class Fetch:
         self.arrived_count = 0
         self.has_stirred = False  # there may be something to say to other peers than the last heard
         self.stale = True  # what is wanted may have changed since the list was read
+        self.read_changes = 0  # of the replica's, when the list was read
         self.whole = False  # the list that was read was not cut off
         self.refilled_s = 0.0
         self.retry_s = limits.retry_min_s
@@ -62,6 +63,8 @@ class Fetch:
 
     def refill(self, local: Local, now_s: float) -> None:
         """Read which blocks are wanted, where more can be asked for or what was read may be old."""
+        changes = local.wanted_changes()  # before the list: what changes meanwhile is read the next time
+        self.stale |= changes != self.read_changes
         wide = len(self.known) > 2 * self.limits.blocks_refill
         if (self.known and self._has_plenty()) or (wide and now_s < self.refilled_s + RESCAN_S):
             return
@@ -70,6 +73,7 @@ class Fetch:
         limit = min(len(self.known) + self.limits.blocks_refill, self.limits.blocks_known_max)
         hashes = local.wanted(limit, tuple(self.urgent))
         self.stale, self.whole, self.refilled_s = False, len(hashes) < limit, now_s
+        self.read_changes = changes
         if self.whole:
             self._forget_all_but(set(hashes))
         for block_hash in hashes:

@@ -74,6 +74,9 @@ class Local(Protocol):
     def wanted(self, limit: int, first: Sequence[bytes] = ()) -> list[bytes]:
         """Return hashes of blocks that are not here but needed, those of `first` first."""
 
+    def wanted_changes(self) -> int:
+        """Return a number that is another one when other blocks are wanted than when it was read before."""
+
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         """Return the bytes of these blocks, None for each that is not here."""
 

@@ -148,7 +148,6 @@ class Session:
         self._check_own(slice_.vector)
         self.inward.add(slice_)
         if self.inward.apply_if_due(is_last=slice_.last):
-            self.fetch.stale = True
             self.has_changed = True
 
     def take(self, now_s: float) -> list[Message]:

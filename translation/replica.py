@@ -452,6 +452,10 @@ class Replica:
             found[key[1:33]] = None
         return list(found)[:limit]
 
+    def wanted_changes(self) -> int:
+        """How often `wanted` may have changed: who reads this first, and then that, misses nothing."""
+        return self.state.wanted_changes
+
     def _lacks_blocks(self) -> bool:
         return any(True for _ in self.store.scan(b"W", b"X"))
 

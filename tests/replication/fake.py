@@ -123,6 +123,9 @@ class FakeLocal:
         urgent = [h for h in first if h in self.needed]
         return (urgent + [h for h in self.needed if h not in set(urgent)])[:limit]
 
+    def wanted_changes(self) -> int:
+        return hash(frozenset(self.needed))
+
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         return [self.store.get(h) for h in hashes]
 

@@ -191,6 +191,9 @@ class Door:
     def wanted(self, limit: int, first: Sequence[bytes] = ()) -> list[bytes]:
         return self.site.replica.wanted(limit, first)
 
+    def wanted_changes(self) -> int:
+        return self.site.replica.wanted_changes()
+
     def blocks(self, hashes: Sequence[bytes]) -> list[bytes | None]:
         return self.site.replica.blocks(hashes)
 

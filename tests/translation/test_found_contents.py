@@ -541,3 +541,23 @@ def test_a_content_that_never_came_does_not_show_before_another_one():
     with pytest.raises(BlocksMissing):
         a.read("f")
     assert sorted(exchange(a, b).values()) == ["0A", NEW]
+
+
+def test_a_replica_says_when_other_blocks_are_wanted_and_only_then():
+    """Whoever asks peers for them reads the list anew by that.  Each sync did before."""
+    a, b = shells(0, 0)
+    b.hear(a)
+    changes = b.fs.replica.wanted_changes
+
+    before = changes()
+    a.write("large", "x" * 40_000)
+    b.hear(a, blocks=False)
+    assert b.fs.replica.wanted(9)
+    assert changes() > before, "they came to be wanted"
+    before = changes()
+    b.write("other", "y" * 40_000)
+    b.mkdir("d")
+    assert changes() == before, "nothing of them was changed"
+    b.remove("large")
+    assert not b.fs.replica.wanted(9)
+    assert changes() > before, "they are not wanted any more"
