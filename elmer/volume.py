@@ -99,10 +99,17 @@ def opened_store(directory: StoreDirectory) -> Iterator[RocksStore]:
     with _told():
         release_if_full(directory.reserve)
         store = RocksStore(directory.rows)
-    try:
+    with _closed(store):
         yield store
+
+
+@contextmanager
+def _closed(store: RocksStore) -> Iterator[None]:
+    """Close a store at the end.  What went wrong before says more to a person than that this did, too."""
+    try:
+        yield
     except BaseException:
-        with suppress(OSError):  # what went wrong before says more to a person than that the end did, too
+        with suppress(OSError):
             store.close()
         raise
     with _told():
@@ -122,11 +129,8 @@ def opened_to_check(directory: StoreDirectory) -> Iterator[tuple[Rows | None, st
         with _remains(directory) as rows:
             yield rows, str(error)
         return
-    try:
+    with _closed(store):
         yield store, ""
-    finally:
-        with _told():
-            store.close()
 
 
 @contextmanager
@@ -192,10 +196,8 @@ def _filled(directory: StoreDirectory) -> Iterator[RocksStore]:
         try:
             path.chmod(DIRECTORY_MODE)  # there are keys inside
             store = RocksStore(directory.rows, create=True)
-            try:
+            with _closed(store):
                 yield store
-            finally:
-                store.close()
             with suppress(PermissionError):  # of a directory that may be written and not listed
                 sync_directory(path.absolute().parent)
         except BaseException:
