@@ -10,7 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.programs.case import Case, Place, run
+from tests.programs.case import Case, Place, environment, run
 
 PIP = ["-m", "pip", "-q", "--disable-pip-version-check", "--no-input"]
 
@@ -251,7 +251,7 @@ def python_tests(place: Place) -> None:
     done = subprocess.run(
         command,
         cwd=place.root,
-        env={**os.environ, "TMPDIR": os.fspath(place.root)},
+        env={**environment(), "TMPDIR": os.fspath(place.root)},
         capture_output=True,
         text=True,
         errors="replace",
