@@ -77,19 +77,20 @@ class Claim:
         """
         if self.inode.birth.kind == best.inode.birth.kind:
             found = self.fork_from(best)
-            if found.common is not None and found.left is not None and not self._stands_unedited(found):
+            if found.common is not None and found.left is not None and not self.stands_unedited(found):
                 return found.left.stamp.dot, wall_of(self.state, found.left.ref)
         return self.placed.dot, self.placed.wall_ns
 
-    def _stands_unedited(self, found: Fork) -> bool:
+    def stands_unedited(self, found: Fork) -> bool:
         """Does it stand here whether it was edited since the two parted or not?  So where the other one
-        replaced it while somebody named it so: then its first edit must not rename it.
+        replaced it while somebody named it so: then its first edit must not rename it, nor let it take the
+        bare name.
 
         Not where it shows for an edit alone, nor by a name that it was given again for that, with its rank.
         """
         fact, link = self.placed.fact, self.inode.links[self.link]
-        assert found.common is not None
-        assert found.left is not None
+        if found.common is None or found.left is None:
+            return False
         if fact.split or fact.over_split or self.placed not in link.live():
             return False
         if fact.rank is not None and found.left.stamp < self.placed.stamp:
@@ -120,7 +121,8 @@ def _are_alike(a: Inode, b: Inode) -> bool:
 def compare_claims(a: Claim, b: Claim) -> int:
     if a.rank != b.rank:
         return 1 if a.rank > b.rank else -1
-    by_branch = order(a.fork_from(b))
+    found = a.fork_from(b)
+    by_branch = b.stands_unedited(found.seen_from_right()) - a.stands_unedited(found) or order(found)
     if by_branch:
         return by_branch
     return 1 if (a.link, a.inode.ino) > (b.link, b.inode.ino) else -1

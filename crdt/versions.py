@@ -37,6 +37,9 @@ class Fork(NamedTuple):
     right: Step | None
     common: Ref | None
 
+    def seen_from_right(self) -> Fork:
+        return Fork(self.right, self.left, self.common)
+
 
 def first_version(ino: Ino) -> Ref:
     """The empty version that a file is born with."""
@@ -163,7 +166,7 @@ class Forks:
         if found is None:
             found = fork(branch(self.state, left), branch(self.state, right))
             self._known[left, right] = found
-            self._known[right, left] = Fork(found.right, found.left, found.common)
+            self._known[right, left] = found.seen_from_right()
         return found
 
 

@@ -206,7 +206,8 @@ class View:
         rank, so two replicas that save by rename compete by branch, and not by who came last."""
         if ranks[0] != ranks[1]:
             return 1 if ranks[0] > ranks[1] else -1
-        return self.contents.lead(self._line(a), self._line(b)) or (1 if a > b else -1)
+        by_standing = self._stands_unedited(b, a) - self._stands_unedited(a, b)
+        return by_standing or self.contents.lead(self._line(a), self._line(b)) or (1 if a > b else -1)
 
     def _line(self, link: LinkId) -> Path:
         return self.contents.line(link, self._head(link))
@@ -232,14 +233,18 @@ class View:
         if link != best and self._kind(link) == self._kind(best):
             mine, theirs = self._line(link), self._line(best)
             at = parting(mine, theirs)
-            if 0 < at < len(mine) and not self._stands_unedited(link, *mine[at - 1 : at + 1]):
+            if 0 < at < len(mine) and not self._stands_unedited(link, best):
                 return self.contents.versions[mine[at]].stamp.dot
         return self._placed(link).dot
 
-    def _stands_unedited(self, link: LinkId, common: Ref, first: Ref) -> bool:
-        """Does it stand there without this edit of its own, too?  The best file replaced it, and somebody
+    def _stands_unedited(self, link: LinkId, other: LinkId) -> bool:
+        """Does it stand there without the edits of its own, too?  The other file replaced it, and somebody
         gave it the name meanwhile."""
-        placed = self.places.where[link]
+        mine = self._line(link)
+        at = parting(mine, self._line(other))
+        if not 0 < at < len(mine):
+            return False
+        placed, common, first = self.places.where[link], *mine[at - 1 : at + 1]
         is_own = common in self.contents.path[self._head(link)]
         if not is_own or not self.places.live[link] or placed.fact.split or placed.fact.over_split:
             return False

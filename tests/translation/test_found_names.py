@@ -346,3 +346,26 @@ def test_a_choice_that_is_a_head_again_is_as_old_as_the_older_of_who_made_it():
     shown = exchange(*peers)
     assert shown == {"f": "E", entry_of(shown, "f", "D"): "D, and C"}
     assert len({shell.stat("f").ctime_ns for shell in peers}) == 1
+
+
+def test_the_first_edit_of_a_file_that_was_replaced_takes_no_bare_name():
+    """B makes a link of a file that shows for A's edit alone, and so gives it its name again; A removes that
+    file, and makes a new one there.  Both have one rank, and the new one leads: the old one is as it was.
+
+    Its first edit made the old one lead: it took the name from the new file.
+    """
+    a, b = shells(0, 0)
+    a.write("f", "one")
+    b.hear(a)
+    b.remove("f")
+    a.write("f", "two")
+    assert exchange(a, b) == {"f": "two"}
+    b.link("f", "g")
+    a.remove("f")
+    a.write("f", "new")
+    a.fs.setattr(a.stat("f").ino, uid=7)  # else the old one adds nothing to it, and hides
+    a.hear(b)
+    entry = entry_of(a.shows, "f", "B")
+    assert a.shows == {"f": "new", entry: "two", "g": "two"}
+    b.append("g", "!")
+    assert exchange(a, b) == {"f": "new", entry: "two!", "g": "two!"}
