@@ -109,10 +109,22 @@ class Heads:
         Nobody may have asked for its blocks."""
         newest = {head.ref for head in own_heads(inode)} | {head.ref for head, _ in settled}
         for head, by in settled:
-            known = any(other.ref == head.ref for other in own_heads(inode))
-            if not known and not any(is_on_branch(self.state, head.ref, ref) for ref in newest - {head.ref}):
-                inode.heads.append(head._replace(closed=step_of(self.state, by).stamp.hlc))
+            hlc = step_of(self.state, by).stamp.hlc
+            if any(other.ref == head.ref for other in own_heads(inode)):
+                _close(inode, head.ref, hlc)  # by several that settled it
+            elif any(is_on_branch(self.state, head.ref, ref) for ref in newest - {head.ref}):
+                self._keep_for_open(inode, head)
+            else:
+                inode.heads.append(head._replace(closed=hlc))
                 self.wanted.doubt_all(inode.ino, head)
+
+    def _keep_for_open(self, inode: Inode, old: Head) -> None:
+        """An open file may go on from this head, which is one no more: what came of it shows it still."""
+        if old.ref not in self.held:
+            return
+        for at, head in enumerate(inode.heads):
+            if head.before is None and is_on_branch(self.state, old.ref, head.ref):
+                inode.heads[at] = head._replace(before=old._replace(before=None))
 
     def _is_claimed(self, top: Ref, head: Head) -> bool:
         return is_on_branch(self.state, top, head.ref)
@@ -196,15 +208,7 @@ class Heads:
             self.wanted.wrote(version)
         beside = together(self.state, inode) if here else []
         extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
-        head = Head(
-            ref,
-            new.dot,
-            new.hlc,
-            new.wall_ns,
-            version.size,
-            version.mtime_ns,
-            settles=version.settles,
-        )
+        head = _head_of(ref, new[:3], version)
         if version.bare and extended is not None:
             head = self._extend_bare(inode, extended, head, version)
         elif extended is not None:
@@ -231,6 +235,17 @@ class Heads:
             if head.before is not None and head.before.ref == parent:
                 inode.heads[at] = head._replace(before=new.here)
                 self._drop_map(inode, head.before, new)
+
+    def _show_regained(self, inode: Inode, new: Head, parent: Ref) -> None:
+        """The content of this version was superseded before it was sent, and was made here again: what goes
+        on from it, and is not here yet, shows that rather than what was before it."""
+        for at, head in enumerate(inode.heads):
+            before = head.before
+            if before is None or before.ref != parent or parent in self.held:
+                continue
+            if is_on_branch(self.state, new.ref, head.ref):
+                inode.heads[at] = head._replace(before=new)
+                self._drop_map(inode, before, new)
 
     def _stand_in(self, inode: Inode, new: Head) -> None:
         """The file showed what is here of the heads that show together; by this version of it each is for
@@ -264,6 +279,8 @@ class Heads:
         inode.heads = [_dated(head, ref, first) for head in inode.heads]
         inode.settled = [(_dated(head, ref, first), by) for head, by in inode.settled]
         self.touched.add(inode.ino)
+        if known.fact.bare and not fact.bare:
+            self._show_regained(inode, _head_of(ref, first, fact), fact.parents[0])
         for parent in fact.parents:
             self._settle_earlier(parent, first[1])
 
@@ -416,10 +433,7 @@ class Heads:
             inode.heads = [head for head in inode.heads if head.ref != parent]
             return
         other = self.state.edit(owner(self.state, parent))
-        other.heads = [
-            head._replace(closed=min(head.closed or hlc, hlc)) if head.ref == parent else head
-            for head in other.heads
-        ]
+        _close(other, parent, hlc)
         self._relate(inode, other)
         self.touched.add(other.ino)
 
@@ -543,6 +557,18 @@ class Heads:
         if inode is None:
             raise KeyError(ino)
         return inode
+
+
+def _head_of(ref: Ref, made: tuple[Dot, int, int], version: Version) -> Head:
+    """A head without a block map, made at that dot and time."""
+    return Head(ref, *made, version.size, version.mtime_ns, settles=version.settles)
+
+
+def _close(inode: Inode, ref: Ref, hlc: int) -> None:
+    """A version of another file settled this head at that time."""
+    for at, head in enumerate(inode.heads):
+        if head.ref == ref:
+            inode.heads[at] = head._replace(closed=min(head.closed or hlc, hlc))
 
 
 def _dated(head: Head, ref: Ref, made: tuple[Dot, int, int]) -> Head:

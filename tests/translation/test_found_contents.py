@@ -561,3 +561,28 @@ def test_a_replica_says_when_other_blocks_are_wanted_and_only_then():
     b.remove("large")
     assert not b.fs.replica.wanted(9)
     assert changes() > before, "they are not wanted any more"
+
+
+def test_what_heads_show_together_is_written_to_where_a_peer_made_it_a_version_before():
+    """B wrote to what two contents show together, so B made that a version, which nobody was sent: the next
+    one superseded it.  At A neither what B wrote is here nor what C did, and f shows the two contents still.
+    A program at A made the same version of them, as is done before a write: A knew it, without its content,
+    and went on showing the two (AssertionError)."""
+    a, b, c = peers = shells(0, 0, 0)
+    big = "0123456789" * 1_000
+    a.create("f")
+    a.fs.setxattr(a.stat("f").ino, b"user.elmer.merge", b"blocks")
+    a.write("f", "x")
+    exchange(*peers)
+    c.append("f", "c")
+    b.append("f", "b")
+    b.hear(c)
+    a.hear(b, c)
+    showed = a.shows["f"]
+    b.write("f", big)
+    c.append("f", big)
+    a.hear(c, b, blocks=False)
+    assert a.shows == {"f": showed}
+    a.append("f", "!")
+    assert a.shows == {"f": showed + "!"}
+    exchange(*peers)

@@ -369,3 +369,25 @@ def test_the_first_edit_of_a_file_that_was_replaced_takes_no_bare_name():
     assert a.shows == {"f": "new", entry: "two", "g": "two"}
     b.append("g", "!")
     assert exchange(a, b) == {"f": "new", entry: "two!", "g": "two!"}
+
+
+def test_what_two_settled_was_let_go_by_the_first_of_them():
+    """A and B wrote the same into f, and C something else: so of the two one hides under an entry.  A and B
+    write to that, which settles what hides, and at C it becomes a file of its own: so what hid is a head of f
+    again, and was let go.  At B that was when B had done so, and not A, which had done it first; and of several
+    the time decides what shows."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    a.write("f", "same")
+    b.write("f", "same")
+    c.write("f", "C")
+    entry = entry_of(exchange(*peers), "f", "B")
+    ino = a.stat("f").ino
+    a.append(entry, "1")
+    b.append(entry, "2")
+    b.hear(a)
+    c.chmod(entry, 0o600)
+    exchange(*peers)
+    heads = [peer.replica.state.inode(ino).heads for peer in peers]
+    assert len({head.closed for found in heads for head in found if head.closed}) == 1

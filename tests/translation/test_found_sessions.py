@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from crdt.blocks import BlockMap, digest_of, digest_of_inline
 from crdt.facts import Ino
 from crdt.rights import CAPABILITY
-from tests.shell import VOLUME, Shell, conflict, exchange, shells
+from tests.shell import VOLUME, Shell, conflict, entry_of, exchange, shells
 from translation import merge_policy
 
 
@@ -454,3 +455,31 @@ def test_what_the_kernel_was_told_since_is_the_end_that_counts():
         a.close(each)
     assert a.read("f").decode() == "".join(digit * PAGE for digit in "0123") + "4"
     assert not a.fs.ends.ends
+
+
+def test_what_a_peer_wrote_to_a_branch_stays_where_an_open_file_goes_on_from_before():
+    """B has f open, whose branch is a conflict entry since A's content came, and removes that entry.  A wrote
+    to the entry, and renamed it over f.  That made the branch a file of its own, in which nothing was left of
+    what B's file went on from: what B wrote replaced the block that A had changed."""
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    fh = b.open_file("f")
+    b.write("f", "0123456789" * 600)
+    a.write("f", "from A")
+    b.hear(a)
+    a.hear(b)
+    entry = entry_of(a.shows, "f", "B")
+    of_a = a.open_file(entry)
+    patch(a, of_a, 10, b"A")
+    a.close(of_a)
+    patch(b, fh, 20, b"B")
+    a.move(entry, "f")
+    b.remove(entry)
+    b.hear(a)
+    b.close(fh)
+    shown = exchange(a, b)
+    assert sorted((text[10], text[20]) for text in shown.values() if len(text) == 6000) == [
+        ("0", "B"),
+        ("A", "0"),
+    ]
