@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, cast
 
 from crdt.causality import Context, join
 from crdt.codec import unpack
 from crdt.encoding import TIME_MAX, TIME_MIN
-from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Xattr
+from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Removal, Xattr
 from crdt.heads import own_heads
 from crdt.merging import Merged
 from crdt.names import Entry, branch_ino
@@ -132,7 +132,7 @@ class AttributeRequests(Twins):
 
     def split_of(self, target: Target) -> list[Fact]:
         entry = self.entry_of(target)
-        return self.split(entry, self.hidden(entry))
+        return self.split(entry, self.to_settle(entry))
 
     # -- stat --------------------------------------------------------------------------------------
 
@@ -349,6 +349,7 @@ class AttributeRequests(Twins):
             if fields.keys() & PARTING:
                 more, meant = self._part(moment, target.inode, fields)
                 facts += more
+                rows += self._twins_left(target.inode, facts)
             if Field.POLICY in fields:
                 meant = [*meant, *self._beside(target.inode)]
         for row in rows:
@@ -373,6 +374,19 @@ class AttributeRequests(Twins):
             seen, *hidden = self.shown_of(inode)
             facts.append(self.version(moment, inode.ino, seen, [*hidden, *parting.settled]))
         return facts, list(parting.meant)
+
+    def _twins_left(self, inode: Inode, facts: Sequence[Fact]) -> list[Inode]:
+        """The twins that still show after the facts that remove them, since not all that they hold was shown
+        here: while they are twins, they have the same mode and owner."""
+        removed = {fact.link for fact in facts if isinstance(fact, Removal)}
+        found: list[Inode] = []
+        for twin in sorted(self.view.twins(inode.ino) - {inode.ino}):
+            row = self.inode(twin)
+            seen = self.seen_heads(row)
+            is_unseen = any(head.ref not in seen for head in row.heads)
+            if is_unseen and all(place.link in removed for place in row.shown):
+                found.append(row)
+        return found
 
     def _clear_privileges(self, ino: Ino) -> None:
         """Writing takes set-user-id away, and set-group-id of what is executable by the group.

@@ -137,10 +137,9 @@ class ContentBase:
     def commit_version(self, base: Shown, fields: VersionFields, rows: Mapping[bytes, bytes | None]) -> Shown:
         moment = self.replica.begin()
         owner = self.requests.inode(base.owner)
-        parting = NOTHING_PARTS
-        main = self.requests.main_head(owner)
-        if base.head in (main.ref, main.here.ref):
-            parting = self.requests.part(owner)
+        beside = [head for head, _ in self.requests.content_branches(owner)]
+        is_entry = any(base.head in (head.ref, head.here.ref) for head in beside)
+        parting = NOTHING_PARTS if is_entry else self.requests.part(owner)
         version = Version(
             base.owner,
             VersionId(moment.dot),

@@ -93,10 +93,15 @@ class FileSystem:
         """What was written to one name of a branch brings another one back that was removed here while it was
         open: an entry, or what was one."""
         for ino, session in list(self.content.sessions.items()) if self.content.entries else ():
-            if session.detached:
-                target = self.attributes.target(ino)
-                if target.shows and target.inode.shown:
-                    self.content.named_again(ino)
+            if session.detached and self._has_name(ino):
+                self.content.named_again(ino)
+
+    def _has_name(self, ino: Ino) -> bool:
+        inode = self.replica.state.inode(ino)
+        if inode is not None:
+            return bool(inode.shown)
+        target = self.attributes.target(ino)  # of a content conflict entry
+        return target.shows and bool(target.inode.shown)
 
     def _is_open_by_name(self, owner: Inode) -> bool:
         by_name = [handle for handle in self.handles.values() if handle.writes and not handle.is_unnamed]
@@ -236,12 +241,14 @@ class FileSystem:
             self.content.flush(entry.ino)
 
     def _removed(self, entry: Entry) -> None:
-        """What is written from now on to a file that has no name left here stays here."""
+        """What is written from now on to a file that has no name left here stays here.
+
+        A conflict entry may show on: its branch went on by what an open file hid from whoever removed it.
+        """
         if entry.is_directory:
             return
         for ino in {entry.ino, *(twin.ino for twin in entry.twins)}:
-            inode = self.replica.state.inode(ino)
-            if inode is None or not inode.shown:
+            if not self._has_name(ino):
                 self.content.detach(ino)
         self._show_uncovered()
 

@@ -457,6 +457,24 @@ def test_what_the_kernel_was_told_since_is_the_end_that_counts():
     assert not a.fs.ends.ends
 
 
+# -- what was removed while it was open ----------------------------------------------------------------
+
+
+def test_what_is_written_to_an_entry_that_shows_on_after_its_removal_is_kept():
+    """B has a conflict entry open, which hides what A adds to that; then B removes the entry.  A's addition,
+    which B had not seen, shows there on.  What a program at B then wrote to it was taken for something
+    written to a file without a name: it was gone with the last close."""
+    a, b, entry = conflict()
+    fh = b.open_file(entry)
+    a.append(entry, ", more")
+    b.hear(a)
+    b.remove(entry)
+    (left,) = b.shows.keys() - {"f"}
+    b.append(left, ", and B")
+    b.close(fh)
+    assert sorted(exchange(a, b).values()) == ["from A, and B", "from A, more", "from B"]
+
+
 def test_what_a_peer_wrote_to_a_branch_stays_where_an_open_file_goes_on_from_before():
     """B has f open, whose branch is a conflict entry since A's content came, and removes that entry.  A wrote
     to the entry, and renamed it over f.  That made the branch a file of its own, in which nothing was left of
@@ -483,3 +501,43 @@ def test_what_a_peer_wrote_to_a_branch_stays_where_an_open_file_goes_on_from_bef
         ("0", "B"),
         ("A", "0"),
     ]
+
+
+def test_twins_part_where_an_open_file_that_is_older_than_both_is_written_to():
+    """A program at B has f open while another one saves over it, with the content that A wrote into f.  A's
+    edit brings f back, and the new file hides under it; but at B f shows what is open.  The next write there
+    changed f alone, and the new file came out beside it."""
+    a, b = shells(0, 0)
+    a.write("f", "one")
+    b.hear(a)
+    fh = b.open_file("f")
+    b.append("f", ", two")
+    a.write("f", "one")
+    b.save("f", "one")
+    b.hear(a)
+    assert b.shows == {"f": "one, two"}
+    b.write("f", "three")
+    assert b.shows == {"f": "three"}
+    b.close(fh)
+    assert exchange(a, b) == {"f": "three"}
+
+
+def test_a_twin_whose_newest_content_an_open_file_hides_gets_mode_and_owner_of_the_file():
+    """A program at A has f open, and B writes the same again.  Another file is renamed over f: B's edit,
+    unseen at A, brings f back, which hides under the new file.  To remove it with chmod(2) did not make it
+    go, and so nothing came of that: twins show the mode that both leave."""
+    a, b = shells(0, 0)
+    b.write("c", "new")
+    b.write("f", "old")
+    a.hear(b)
+    fh = a.open_file("f")
+    b.write("f", "old")
+    a.hear(b)
+    a.move("c", "f")
+    a.chmod("f", 0o755)
+    assert stat.S_IMODE(a.stat("f").mode) == 0o755
+    a.fs.setattr(a.stat("f").ino, uid=7)
+    assert a.shows == {"f": "new"}
+    a.close(fh)
+    assert exchange(a, b) == {"f": "new"}
+    assert (b.stat("f").uid, stat.S_IMODE(b.stat("f").mode)) == (7, 0o755)
