@@ -106,6 +106,15 @@ def hidden_under(state: State, inode: Inode, shown: Ref) -> list[Ref]:
     return []
 
 
+def hidden_on(state: State, inode: Inode, top: Ref, shown: Ref) -> list[Ref]:
+    """Return the heads of the branch from `top` on that hide under another than the one that it shows."""
+    found: list[Ref] = []
+    for first, *hidden in shown_groups(state, inode):
+        if first.ref != shown:
+            found += [head.ref for head in hidden if is_on_branch(state, top, head.ref)]
+    return found
+
+
 def _let_go(head: Head) -> int:
     return min((time for time in (head.closed, head.dropped) if time), default=0)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import cast
 
-from crdt.absorption import hidden_under, together
+from crdt.absorption import hidden_on, hidden_under, together
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import Context, Dot, Stamp, join, replica_of
 from crdt.codec import unpack
@@ -168,6 +168,13 @@ class Intents:
             return []
         return hidden_under(self.state, inode, self.head_of(entry))
 
+    def to_settle(self, entry: Entry) -> list[Ref]:
+        """The heads that would come out where a conflict entry becomes a file of its own: those that hide
+        under it, and those of its branch, which go along, that hide under another entry."""
+        assert entry.top is not None
+        along = hidden_on(self.state, self.inode(entry.owner), entry.top, self.head_of(entry))
+        return [*self.hidden(entry), *along]
+
     def meant_by(self, entry: Entry) -> list[Ref]:
         """The versions that a removal or a choice of this entry is about: what shows, and what hides under
         it, which else would come out."""
@@ -221,8 +228,20 @@ class Intents:
         return found
 
     def has_other_names(self, entry: Entry) -> bool:
+        """Does its file show under another name, too?"""
+        return any(shows for _, shows in self._other_links(entry))
+
+    def names_left(self, entry: Entry) -> list[LinkId]:
+        """The links of its file that show nowhere, because under their names the file hides under another:
+        they go with the last name that shows."""
+        return [link for link, _ in self._other_links(entry)]
+
+    def _other_links(self, entry: Entry) -> Iterator[tuple[LinkId, bool]]:
+        """Yield the links of its file at other names, and whether they show."""
         here = {entry.link, *(twin.link for twin in entry.twins if twin.ino == entry.ino)}
-        return any(place.link not in here for place in self.inode(entry.ino).shown)
+        for place in self.inode(entry.ino).shown:
+            if place.link not in here:
+                yield place.link, self.view.entry_at(entry.ino, place).ino == entry.ino
 
     def alternatives(self, entry: Entry) -> list[Entry]:
         """The other files that show for the same name, and other branches of this one, best claim first.
@@ -388,8 +407,8 @@ class Intents:
     def split(self, entry: Entry, settled: Iterable[Ref] = ()) -> list[Fact]:
         """A content conflict entry becomes a file of its own: the same inode and link wherever it is done.
 
-        It has had its number all along, so programs see no change.  `settled` is what hides under it, which
-        else would come out; its own version is one of the file that it was split from, as its branch was.
+        It has had its number all along, so programs see no change.  `settled` is what would come out
+        (`to_settle`); its own version is one of the file that it was split from, as its branch was.
         """
         link = LinkId(entry.ino)
         facts = self.claim(entry)

@@ -25,7 +25,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from crdt.absorption import digest_at, hidden_under, shown_heads
+from crdt.absorption import digest_at, hidden_on, hidden_under, shown_heads
 from crdt.causality import Dot
 from crdt.contest import NameKey
 from crdt.facts import ROOT, Fact, Field, Ino, LinkId, Pin, Ref
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 class Locality:
     """Holds what one commit does not mean to change.
 
-    `meant`: the keys of the entries whose names it is about; `written`: files that it gives a new content.
+    `meant`: the keys of the entries whose names it is about; `written`: the numbers under which it
+    gives a new content, of files and of conflict entries.
     """
 
     def __init__(
@@ -83,9 +84,16 @@ class Locality:
         self, after: View, stood: Sequence[Entry], orphaned: Sequence[tuple[Orphan, list[Ref]]]
     ) -> Iterator[list[Fact]]:
         """Yield what may hold what shows otherwise, the best first.  Where that was tried and did not help,
-        `repairs` goes on: a request is done all the same."""
+        `repairs` goes on: a request is done all the same.
+
+        Names before contents: what shows under a name can be told once each entry is a file of its own that
+        is to be one.
+        """
+        files = [entry for entry in stood if not entry.is_directory]
         for entry in stood:
             yield self._hold_directory(after, entry) if entry.is_directory else self._hold_file(after, entry)
+        for entry in files:
+            yield self._hold_content(after, entry)
         for entry in stood:
             yield self._put_aside(after, entry)
         for orphan, hidden in orphaned:
@@ -136,10 +144,10 @@ class Locality:
             return found
         now = after.lookup(entry.parent, entry.name)
         if now is not None and now.ino == entry.ino:
-            return self._hold_content(after, entry, now)
+            return []
         inode = after.state.inode(entry.ino)
         if inode is None:
-            return self.intents.split(entry, self._still_hidden(after, entry))
+            return self.intents.split(entry, self._still_heads(after, entry, self.intents.to_settle(entry)))
         link = entry.link or LinkId(entry.ino)
         if all(place.link != link for place in inode.shown):
             return self._revive(entry, link)
@@ -148,27 +156,29 @@ class Locality:
             found += self._pin(row_of(after.state, twin.ino), twin.link, entry.name)
         return found
 
-    def _hold_content(self, after: View, entry: Entry, now: Entry) -> list[Fact]:
-        if entry.owner in self.written or not self.intents.inode(entry.owner).is_regular:
+    def _hold_content(self, after: View, entry: Entry) -> list[Fact]:
+        now = after.lookup(entry.parent, entry.name)
+        if now is None or now.ino != entry.ino or entry.ino in self.written:
             return []
+        inode = self.intents.inode(entry.owner)
+        if not inode.is_regular or self.intents.together(inode):
+            return []  # what heads show together a commit changes only where it means to
         shown = copy(self.intents)
         shown.state, shown.view = after.state, after
-        inode, is_now = self.intents.inode(entry.owner), shown.inode(entry.owner)
-        if self.intents.together(inode):
-            return []  # what heads show together a commit changes only where it means to
-        if shown.together(is_now):
+        is_now = shown.inode(now.owner)
+        if now.top is None and shown.together(is_now):
             return self._hold_alone(after, entry) if inode.policy == is_now.policy else []
         was, head = self.intents.head_of(entry), shown.head_of(now)
         if was == head or digest_at(self.intents.state, was) == digest_at(after.state, head):
             return []
-        if any(other.ref == was for other in surviving(after.state, row_of(after.state, entry.owner))):
+        if any(other.ref == was for other in surviving(after.state, row_of(after.state, now.owner))):
             return []  # it hides under another, and so would a version of it
         return [self.intents.version(self.moment, entry.owner, was, [], is_edit=True)]
 
     def _hold_alone(self, after: View, entry: Entry) -> list[Fact]:
         """Settle what hides under a content, where by the merge policy the two would show together now that
         what kept them from it is let go."""
-        hidden = self._still_hidden(after, entry)
+        hidden = self._still_heads(after, entry, self.intents.hidden(entry))
         if not hidden:
             return []
         return [self.intents.version(self.moment, entry.owner, self.intents.head_of(entry), hidden)]
@@ -181,7 +191,7 @@ class Locality:
         out = [twin for twin in entry.twins if twin not in twins and _shows(after.state, twin)]
         head = self.intents.head_of(entry)
         heads = row_of(after.state, entry.owner).heads
-        if not out or entry.owner in self.written or all(each.ref != head for each in heads):
+        if not out or entry.ino in self.written or all(each.ref != head for each in heads):
             return []
         facts, settled = self.intents.remove_twins(replace(entry, twins=tuple(out)), dropping=False)
         settled += self.intents.hidden(entry)
@@ -189,14 +199,11 @@ class Locality:
             facts.append(self.intents.version(self.moment, entry.owner, head, settled))
         return facts
 
-    def _still_hidden(self, after: View, entry: Entry) -> list[Ref]:
-        """What hides under a conflict entry, but for what this commit settles itself."""
-        owner = after.state.inode(entry.owner)
-        assert owner is not None, entry
-        heads = {head.ref for head in owner.heads}
-        if self.intents.head_of(entry) not in heads:
+    def _still_heads(self, after: View, entry: Entry, hidden: Sequence[Ref]) -> list[Ref]:
+        """Of what hides, with an entry or under it, what this commit does not settle itself."""
+        if not _is_head(after.state, self.intents.head_of(entry)):
             return []
-        return [ref for ref in self.intents.hidden(entry) if ref in heads]
+        return [ref for ref in hidden if _is_head(after.state, ref)]
 
     def _revive(self, entry: Entry, link: LinkId) -> list[Fact]:
         """Make a name live that showed although it was removed.  Settlements that went with it must not
@@ -232,6 +239,7 @@ class Locality:
                 if all(entry.ino != other.ino for other in orphan_entries(state, now)):
                     heads = {head.ref for head in now.heads}
                     hidden = hidden_under(before, was, entry.heads[0])
+                    hidden += hidden_on(before, was, entry.top, entry.heads[0])
                     found.append((entry, [ref for ref in hidden if ref in heads]))
         return found
 
@@ -294,6 +302,10 @@ def placed_by(state: State, directory: Ino) -> Dot:
     at = row_of(state, directory).at
     assert at is not None, directory
     return at.dot
+
+
+def _is_head(state: State, ref: Ref) -> bool:
+    return any(head.ref == ref for head in row_of(state, owner_of(state, ref)).heads)
 
 
 def _shows(state: State, twin: Twin) -> bool:

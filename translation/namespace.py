@@ -122,7 +122,7 @@ class Namespace(Lineage, Twins):
         facts: list[Fact] = []
         stood = None
         if split is not None:
-            facts += self.split(split, self.hidden(split))
+            facts += self.split(split, self.to_settle(split))
         else:
             inode = self.inode(ino)
             if inode.is_directory:
@@ -189,13 +189,19 @@ class Namespace(Lineage, Twins):
         if chosen is not None:
             twins, settled = self.remove_twins(entry, dropping=False)
             version = self.choice(moment, chosen, [*self.meant_by(entry), *settled])
-            return [version, self.remove(inode, entry.link), *twins]
+            return [version, *self._remove_file(entry), *twins]
         replaced_late = self.replace_late(moment, entry)
         if replaced_late:
             return [*replaced_late]
         twins, _ = self.remove_twins(entry, dropping=True)
-        drops = self.seen_heads(inode)
-        return [self.remove(inode, entry.link, drops), *twins]
+        return [*self._remove_file(entry, self.seen_heads(inode)), *twins]
+
+    def _remove_file(self, entry: Entry, drops: Sequence[Ref] = ()) -> list[Fact]:
+        """Remove the last name that shows of a file, and its links that do not show."""
+        assert entry.link is not None
+        inode = self.inode(entry.ino)
+        hidden = [self.remove(inode, link)._replace(left=()) for link in self.names_left(entry)]
+        return [self.remove(inode, entry.link, drops), *hidden]
 
     def _settle_branch(self, moment: Moment, entry: Entry) -> list[Fact]:
         """Unlink of a content conflict entry: what the file shows is chosen over this branch.
@@ -312,7 +318,7 @@ class Namespace(Lineage, Twins):
         facts: list[Fact] = []
         twins, settled = self.remove_twins(entry, dropping=False)
         facts += twins
-        settled += self.hidden(entry)
+        settled += self.hidden(entry) if entry.top is None else self.to_settle(entry)
         if entry.link is not None:
             settled += self.buried(self.inode(entry.ino))
         link = entry.link
@@ -368,5 +374,5 @@ class Namespace(Lineage, Twins):
             facts.append(self.gone(replaced))
         elif replaced.link is not None:
             drops = self.meant_by(replaced) if goes and not both_regular else ()
-            facts.append(self.remove(old, replaced.link, drops))
+            facts += self._remove_file(replaced, drops) if goes else [self.remove(old, replaced.link, drops)]
         return facts, settled, lineage, rank

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from crdt.absorption import compared_at, hidden_under
 from crdt.facts import Fact, Field, Ino, LinkId, Ref, Version
-from crdt.names import Entry, Twin
+from crdt.names import Entry, Twin, branch_ino
 from crdt.rows import Inode
+from crdt.versions import owner as owner_of
 from translation.intent import Intents
 from translation.locality import Locality
 from translation.replica import Moment
@@ -42,8 +43,16 @@ class Twins(Intents):
     ) -> None:
         """Commit facts that are about these entries, and hold all else (law L2)."""
         meant = {entry.key for entry in entries if entry is not None}
-        written = {fact.ino for fact in facts if isinstance(fact, Version) and not fact.settles}
+        written = {self._written(fact) for fact in facts if isinstance(fact, Version) and not fact.settles}
         self.replica.commit(moment, facts, rows, Locality(self, moment, meant, written).repairs)
+
+    def _written(self, version: Version) -> Ino:
+        """The number under which programs here see what this version extends."""
+        inode = self.state.inode(owner_of(self.state, version.parents[0]))
+        for head, top in () if inode is None else self.content_branches(inode):
+            if version.parents[0] in (head.ref, head.here.ref):
+                return branch_ino(top)
+        return version.ino
 
     def remove_twins(self, entry: Entry, *, dropping: bool) -> tuple[list[Fact], list[Ref]]:
         """Remove the links that hide under an entry.

@@ -362,3 +362,56 @@ def test_a_directory_that_an_open_file_brings_back_takes_no_name(what):
     assert back != "d/f"
     assert a.read(back) == b"new"
     assert a.stat("d").ino == stood
+
+
+def test_a_write_to_a_conflict_entry_of_a_log_leaves_the_log_alone():
+    """A and B added the same to a log, of which one shows, for there is another content beside it.  Then that
+    is written over, and is equal, too.  With it a file of its own, what B had added came out in the log."""
+    a, b = shells(0, 0)
+    a.create("log")
+    a.fs.setxattr(a.stat("log").ino, b"user.elmer.merge", b"append")
+    a.write("log", "1")
+    b.hear(a)
+    b.append("log", "1")
+    a.write("log", "")
+    entry = entry_of(exchange(a, b), "log", "B")
+    a.append("log", "2")
+    b.append("log", "2")
+    assert exchange(a, b) == {"log": "2", entry: "11"}
+    b.write(entry, "2")
+    assert b.shows == {"log": "2", entry: "2"}
+    assert exchange(a, b) == {"log": "2", entry: "2"}
+
+
+@pytest.mark.parametrize("order", ["ABC", "ACB", "BAC", "BCA", "CAB", "CBA"])
+@pytest.mark.parametrize("act", ["remove the file", "move an entry", "link an entry", "chmod an entry"])
+def test_what_hides_under_another_entry_does_not_come_out_with_the_branch_that_it_is_on(act, order):
+    """All three add to one conflict entry.  B and C add the same, and B adds more: C's content hides under
+    B's entry.  It is on the branch of the entry that they added to: where that became a file of its own,
+    C's content came along, and showed there."""
+    peers = dict(zip("ABC", shells(0, 0, 0), strict=True))
+    a, b, c = peers.values()
+    a.create("f")
+    exchange(a, b, c)
+    a.write("f", "x")
+    c.write("f", "file")
+    entry = entry_of(exchange(a, b, c), "f", "A")
+    for name in order:
+        peers[name].append(entry, "a" if name == "A" else "b")
+    b.append(entry, "b")
+    shown = exchange(a, b, c)
+    assert sorted(shown.values()) == ["file", "xa", "xbb"]
+    if act == "remove the file":
+        a.remove("f")
+        want = {path: text for path, text in shown.items() if path != "f"}
+    elif act == "move an entry":
+        a.move(entry, "g")
+        want = {"g" if path == entry else path: text for path, text in shown.items()}
+    elif act == "link an entry":
+        a.link(entry, "g")
+        want = {**shown, "g": shown[entry]}
+    else:
+        a.chmod(entry, 0o600)
+        want = shown
+    assert a.shows == want
+    assert exchange(a, b, c) == want

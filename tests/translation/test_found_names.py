@@ -371,6 +371,34 @@ def test_the_first_edit_of_a_file_that_was_replaced_takes_no_bare_name():
     assert exchange(a, b) == {"f": "new", entry: "two!", "g": "two!"}
 
 
+def test_the_last_name_that_shows_is_the_last_one():
+    """f shows for B's edit alone, until A makes a link of it, which gives f its name again.  B removes f and
+    makes another one, under which the first hides there; and a g, beside which it shows.  Then A removes that
+    entry, and B the g: each has chosen the other one's.  At A that was no choice, since there was f still: so
+    both were gone."""
+    a, b = shells(0, 0)
+    a.write("f", "one")
+    b.hear(a)
+    a.remove("f")
+    b.write("f", "two")
+    assert exchange(a, b) == {"f": "two"}
+    a.link("f", "g")
+    b.remove("f")
+    b.write("g", "other")
+    b.write("f", "three")
+    shown = exchange(a, b)
+    entry = entry_of(shown, "g", "A")
+    assert shown == {"f": "three", "g": "other", entry: "two"}
+    fh = a.open_file(entry)
+    a.remove(entry)
+    a.fs.write(fh, 0, b"nobody's")
+    a.close(fh)
+    assert a.shows == {"f": "three", "g": "other"}
+    b.remove("g")
+    assert b.shows == {"f": "three", entry: "two"}
+    assert sorted(exchange(a, b).values()) == ["other", "three", "two"]
+
+
 def test_what_two_settled_was_let_go_by_the_first_of_them():
     """A and B wrote the same into f, and C something else: so of the two one hides under an entry.  A and B
     write to that, which settles what hides, and at C it becomes a file of its own: so what hid is a head of f
