@@ -9,13 +9,16 @@ import stat
 from collections.abc import Iterable
 from typing import TypeGuard
 
+from crdt.facts import Ino
 from tests.simulator import editors, trees
 from tests.simulator.laws import require
 from tests.simulator.ledger import TOKEN_SIZE
 from tests.simulator.locality import (
     ALL_BITS,
     ANYTHING,
+    SET_ID,
     SET_USER_ID,
+    Face,
     Faces,
     chmoded,
     chowned,
@@ -89,12 +92,27 @@ class Unsettled:
         files |= {shown[path].ino for path in above(back) if path not in want}
         shown = {p: f for p, f in shown.items() if p in want or f.ino not in files}
         want = {p: f._replace(content=ANYTHING) if f.ino in files else f for p, f in want.items()}
+        hiding = self._under_others(shown)
+        want, shown = (
+            {p: without_set_id(f) if p in hiding else f for p, f in side.items()} for side in (want, shown)
+        )
         if around:
             want, shown = (
                 {p: f for p, f in side.items() if f.ino not in files and not p.startswith(around)}
                 for side in (want, shown)
             )
         return want, shown
+
+
+    def _under_others(self, shown: Faces) -> set[bytes]:
+        """The paths of files that have one of these as a twin: twins show the mode that all leave, and none
+        leaves a program its privileges with a content that was not seen."""
+        twins = self.programs.site.replica.view.twins
+        return {path for path, f in shown.items() if f.is_file and twins(Ino(f.ino)) & self.files}
+
+
+def without_set_id(face: Face) -> Face:
+    return face._replace(mode=face.mode & ~SET_ID)
 
 
 def stem(path: bytes) -> bytes:

@@ -16,7 +16,7 @@ from tests.simulator.handles import CALLERS, Handles
 from tests.simulator.laws import Broken, require
 from tests.simulator.ledger import TOKEN_SIZE, Ledger, Note, tokens
 from tests.walk import Found, content, listing, orphans, walk
-from translation.filesystem import Attributes, Caller, FileSystem
+from translation.filesystem import Attributes, FileSystem
 
 MARK = b".conflict-"
 
@@ -149,10 +149,11 @@ class Programs:
     def write(self, path: SymbolicPath, how: str, data: bytes, salt: int) -> None:
         """Overwrite the file ('put', made if need be), append, patch a part, or cut the end off."""
         parent, name = self.resolve(path)
-        known = self.stat_or_none(parent, name)
+        known, caller = self.stat_or_none(parent, name), CALLERS[salt % 2]
+        truncates = how == "put" and known is not None
         if known is None and how == "put":
             flags = os.O_RDWR | os.O_CREAT | (os.O_EXCL if salt % 3 else 0)
-            fh, known = self.fs.create(parent, name, 0o644, flags, CALLERS[salt % 2])
+            fh, known = self.fs.create(parent, name, 0o644, flags, caller)
             self.fs.forget(known.ino, 1)
             before, old = self.commits(), b""
         else:
@@ -160,10 +161,13 @@ class Programs:
             check_regular(known)
             before, old = self.commits(), self.read_all(known)
             self.handles.expect_anything(known.ino)
-            fh = self.open_to_write(known, how, CALLERS[salt % 2])
+            flags = os.O_RDWR | (os.O_APPEND if how == "append" else 0)
+            fh = self.fs.open(known.ino, flags, caller)
         is_open = any(self.handles.on_branch_of(Ino(known.ino)))
         new = changed(old, how, data, salt)
         try:
+            if truncates:
+                self.fs.setattr(known.ino, size=0, caller=caller)  # what the kernel makes of O_TRUNC
             self.put_bytes(fh, known, old, new, how, data)
             self.fs.flush(fh)
         except OSError:
@@ -178,11 +182,6 @@ class Programs:
         # Another descriptor may have brought an older branch along: then the two compete.
         if now is not None and now.ino == known.ino and not is_open:
             require(content(self.fs, now) == new, "POSIX", f"{path} does not show what was written")
-
-    def open_to_write(self, known: Attributes, how: str, caller: Caller) -> int:
-        if how == "put":
-            self.fs.setattr(known.ino, size=0, caller=caller)  # what the kernel makes of O_TRUNC
-        return self.fs.open(known.ino, os.O_RDWR | (os.O_APPEND if how == "append" else 0), caller)
 
     def put_bytes(self, fh: int, known: Attributes, old: bytes, new: bytes, how: str, data: bytes) -> None:
         match how:

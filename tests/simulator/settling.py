@@ -19,7 +19,7 @@ from crdt.facts import Version
 from tests.simulator.acting import act
 from tests.simulator.cluster import Library, RecordingStore, Site
 from tests.simulator.laws import require
-from tests.simulator.ledger import Ledger
+from tests.simulator.ledger import TOKEN, Ledger
 from tests.simulator.locality import Faces, difference, faces
 from tests.simulator.programs import ORPHANS_AT, Programs, SymbolicPath, everything
 from tests.simulator.steps import Step
@@ -55,7 +55,20 @@ class Choice(NamedTuple):
     way: str
     copy: Copy  # after it
     chosen: bytes | None  # the content; None where it was no choice, or nobody can say of what
-    is_record: bool = False  # a write under `append`: nobody else's is the same
+    is_log: bool = False  # its merge policy is `append`
+
+    @property
+    def is_record(self) -> bool:
+        """Is it a write to a log?  Nobody else's is the same."""
+        return self.is_log and self.way == "write"
+
+    def is_kept_in(self, content: bytes) -> bool:
+        """Is what was chosen, or written, the beginning of this content; of a log, are its records in it?"""
+        assert self.chosen is not None
+        if content.startswith(self.chosen):
+            return True
+        records = iter(TOKEN.findall(content))
+        return self.is_log and all(record in records for record in TOKEN.findall(self.chosen))
 
 
 def settle(sites: Iterable[Site], random: Random) -> None:
@@ -88,11 +101,13 @@ def choose(copy: Copy, conflict: Conflict, way: str) -> Choice | None:
     match way:
         case "remove" | "remove the bare one":
             chosen = chosen_by(copy, before)
+            if chosen not in shown(copy)[1]:
+                chosen = None  # of a file that hides under another, which has it in its history
         case "write":
             chosen = entry.content + NEW_DATA
         case _:
             chosen = entry.content
-    return Choice(way, copy, chosen, way == "write" and is_log(copy, conflict))
+    return Choice(way, copy, chosen, is_log(copy, conflict))
 
 
 def is_log(copy: Copy, conflict: Conflict) -> bool:
@@ -141,7 +156,7 @@ def check(conflict: Conflict, one: Choice, other: Choice) -> None:
         wrong = difference(alone, found)
         require(not wrong, "L5", f"{about}, and that is not one choice:\n    {wrong}")
     for choice in (one, other):
-        kept = not choice.chosen or any(content.startswith(choice.chosen) for content in contents)
+        kept = not choice.chosen or any(map(choice.is_kept_in, contents))
         require(kept, "L5", f"{about}, and {choice.chosen!r} is lost: {sorted(found)}")
 
 
