@@ -80,9 +80,8 @@ class Heads:
             self._hid |= {holder.ino, claimant.ino}
         holder.heads = [head for head in holder.heads if head not in moved]
         claimant.heads += [self._parted(head, top) for head in moved]
-        gone = {head.ref for head in moved}
         for at, head in enumerate(holder.heads):  # what was shown instead of it is another file's now
-            if head.before is not None and head.before.ref in gone:
+            if head.before is not None and self._is_claimed(top, head.before):
                 holder.heads[at] = head._replace(before=None)
         self.wanted.move(holder.ino, claimant.ino, moved)
         self._claim_settled(claimant, holder, top)

@@ -586,3 +586,29 @@ def test_what_heads_show_together_is_written_to_where_a_peer_made_it_a_version_b
     a.append("f", "!")
     assert a.shows == {"f": showed + "!"}
     exchange(*peers)
+
+
+def test_a_content_that_stood_in_for_another_keeps_its_blocks_when_it_is_a_file_of_its_own():
+    """A log was written to at A where it is no record, so that f shows this until what B added comes; A renames
+    f over the entry that has the same content.  B made that entry a file of its own: at A it lost its block map
+    when what B had added came, and read as zeros."""
+    a, b = shells(0, 0)
+    a.create("f")
+    a.fs.setxattr(a.stat("f").ino, b"user.elmer.merge", b"append")
+    a.write("f", "x" * 5000)
+    b.hear(a)
+    a.append("f", "a" * 5000)
+    b.append("f", "b" * 5000)
+    a.hear(b, blocks=False)
+    b.hear(a, blocks=False)
+    fh = a.open_file("f")
+    a.fs.write(fh, 0, b"A")
+    a.close(fh)
+    (entry,) = a.shows.keys() - {"f"}
+    a.move("f", entry)
+    b.write("f", "new")
+    b.move(entry, "g")
+    b.hear(a)
+    a.hear(b)
+    assert b.read("g")[:2] == a.read("g")[:2] == b"Ax"
+    assert exchange(a, b).keys() == {entry, "g"}
