@@ -12,15 +12,15 @@ Reads only; the store must not be in use by others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple, TypeVar, cast
 
-from crdt.blocks import BlockMap, block_key, hash_of, trimmed
+from crdt.blocks import BlockMap, block_key, digest_of, hash_of, trimmed
 from crdt.causality import Dot
 from crdt.codec import CodecError, CorruptStore, unpack
 from crdt.contest import mark_of
-from crdt.facts import ROOT, Ino, LinkId, Placement
+from crdt.facts import ROOT, Ino, LinkId, Placement, Version
 from crdt.moves import Logged, decode_logged
 from crdt.names import View, branches, names_row_key
 from crdt.records import record_key, records_of
@@ -213,6 +213,9 @@ class Check:
             return
         if (stored.fact.size, stored.dot) != (head.size, head.dot):
             yield Finding(shown_key(key), f"the head {head.ref} is not as its version says")
+        yield from self._content(key, head, stored.fact)
+        if head.before is not None:
+            yield from self._head(key, inode, head.before)
         if not head.map or not (inode.shown or is_orphan(self.state, inode)):
             return
         owner = inode.ino
@@ -224,6 +227,18 @@ class Check:
                 continue
             if self.store.get(wanted_key(block_hash, owner)) is None:
                 yield Finding(shown_key(key), f"block {index} is not here, and nobody waits for it")
+
+    def _content(self, key: bytes, head: Head, version: Version) -> Iterator[Finding]:
+        """Is it the content that was written, by its digest, whether its blocks are here or not?"""
+        if version.bare:
+            return
+        blocks: Iterable[tuple[int, bytes]] = ()
+        if version.inline is not None:
+            blocks = [(0, hash_of(trimmed(version.inline)))]
+        elif head.map:
+            blocks = BlockMap(self.state, head.map_ino, head.map).items()
+        if digest_of(self.replica.volume.digest_key, version.size, blocks) != version.digest:
+            yield Finding(shown_key(key), f"what the head {head.ref} holds is not what its digest says")
 
     def _expect(self, inode: Inode, place: Shown) -> None:
         home = min(shown.link for shown in inode.shown)

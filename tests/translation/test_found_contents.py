@@ -589,9 +589,9 @@ def test_what_heads_show_together_is_written_to_where_a_peer_made_it_a_version_b
 
 
 def test_a_content_that_stood_in_for_another_keeps_its_blocks_when_it_is_a_file_of_its_own():
-    """A log was written to at A where it is no record, so that f shows this until what B added comes; A renames
-    f over the entry that has the same content.  B made that entry a file of its own: at A it lost its block map
-    when what B had added came, and read as zeros."""
+    """A log was written to at A where it is no record, so that f shows this until what B added comes; A
+    renames f over the entry that has the same content.  B made that entry a file of its own: at A it lost its
+    block map when what B had added came, and read as zeros."""
     a, b = shells(0, 0)
     a.create("f")
     a.fs.setxattr(a.stat("f").ino, b"user.elmer.merge", b"append")

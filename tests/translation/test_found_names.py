@@ -402,8 +402,8 @@ def test_the_last_name_that_shows_is_the_last_one():
 def test_what_two_settled_was_let_go_by_the_first_of_them():
     """A and B wrote the same into f, and C something else: so of the two one hides under an entry.  A and B
     write to that, which settles what hides, and at C it becomes a file of its own: so what hid is a head of f
-    again, and was let go.  At B that was when B had done so, and not A, which had done it first; and of several
-    the time decides what shows."""
+    again, and was let go.  At B that was when B had done so, and not A, which had done it first; and of
+    several the time decides what shows."""
     a, b, c = peers = shells(0, 0, 0)
     a.create("f")
     exchange(*peers)
