@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from crdt.entries import MARK, NAME_MAX
 from crdt.facts import Ino, Kind
-from crdt.names import MARK, NAME_MAX, View
+from crdt.names import View
 from crdt.rows import Item, Names
 from crdt.state import hash_of_name
 

@@ -1,9 +1,7 @@
-"""The heads of a file, as versions arrive: who extends, forks or settles what, and their block maps.
+"""The heads of a file, as versions arrive: who extends, forks or settles what.
 
-Each head has a block map of its own.  A version that extends a head takes its map along; one that forks
-from an older version gets a copy of the map of a head that came of it, taken back version by version
-(docs/decisions/0003).  Where blocks of a version are not here yet, the head keeps what it showed before
-(`Head.before`) until they are.
+Where blocks of a version are not here yet, the head keeps what it showed before (`Head.before`) until they
+are.
 """
 
 from __future__ import annotations
@@ -13,19 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
 from crdt.absorption import shown_heads, together
-from crdt.blocks import NO_MAP, BlockMap, WritableMap, advance, block_key
+from crdt.blocks import BlockMap, advance, block_key
 from crdt.causality import Dot
 from crdt.facts import Ino, Ref, Version
+from crdt.head_maps import HeadMaps, head_of
 from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State
-from crdt.versions import branch, is_ancestor, is_on_branch, kin, owner, step_of
+from crdt.versions import is_ancestor, is_on_branch, kin, own_heads, owner, step_of
 from crdt.visible import is_orphan
 from crdt.waiting import is_here, is_readable, waiting
 from crdt.wanted import Wanted, maps_of
-
-
-def history_key(ref: Ref) -> bytes:
-    return b"H" + ref[0].to_bytes(8, "big") + ref[1].to_bytes(8, "big")
 
 
 def hiding_key(ino: Ino) -> bytes:
@@ -42,11 +37,6 @@ KIN_MAX = 256
 Held = Callable[[], frozenset[Ref]]  # heads that open files here go on from
 
 
-def own_heads(inode: Inode) -> list[Head]:
-    """The versions of a file that none of it extends, settled or not."""
-    return [*inode.heads, *(head for head, _ in inode.settled)]
-
-
 def _is_gone_for_good(inode: Inode) -> bool:
     """It shows nowhere, and all its contents were meant to be gone: no choice elsewhere brings it back."""
     return not inode.shown and all(head.dropped and head.before is None for head in inode.heads)
@@ -61,6 +51,7 @@ class Heads:
         self.touched: set[Ino] = set()
         self._hid: set[Ino] = set()  # files one of whose heads had something older to show: maybe no more
         self.wanted = Wanted(state)
+        self.maps = HeadMaps(state, self.wanted)
 
     @cached_property
     def held(self) -> frozenset[Ref]:
@@ -72,7 +63,7 @@ class Heads:
 
     def claim(self, claimant: Inode, top: Ref) -> None:
         """Give the branch from `top` on to the file that was split off with it."""
-        if any(known == top for known, _ in self._inode(top.ino).splits):
+        if any(known == top for known, _ in self.state.known(top.ino).splits):
             return
         holder = self.state.edit(owner(self.state, top))
         moved = [head for head in holder.heads if self._is_claimed(top, head)]
@@ -140,27 +131,7 @@ class Heads:
             return
         extended = stored.fact.parents[0]
         if not any(is_on_branch(self.state, extended, head.ref) for head in own_heads(holder)):
-            holder.heads.append(self._head_at(moved[0], extended, stored.hlc))
-
-    def _head_at(self, descendant: Head, ref: Ref, closed: int) -> Head:
-        """Make a head of an older version on the branch of `descendant`."""
-        stored = self.state.version(ref)
-        if stored is None:
-            birth = self._inode(ref.ino).births[0]
-            return Head(ref, birth.dot, birth.hlc, birth.wall_ns, 0, birth.wall_ns, closed=closed)
-        map_id = self._map_at(descendant, ref, ref.version) if stored.fact.inline is None else NO_MAP
-        return Head(
-            ref,
-            stored.dot,
-            stored.hlc,
-            stored.wall_ns,
-            stored.fact.size,
-            stored.fact.mtime_ns,
-            map_id,
-            descendant.map_ino,
-            stored.fact.settles,
-            closed,
-        )
+            holder.heads.append(self.maps.head_at(moved[0], extended, stored.hlc))
 
     def drop(self, ref: Ref, hlc: int) -> None:
         """A removal meant this version to be gone."""
@@ -207,7 +178,7 @@ class Heads:
             self.wanted.wrote(version)
         beside = together(self.state, inode) if here else []
         extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
-        head = _head_of(ref, new[:3], version)
+        head = head_of(ref, new[:3], version)
         if version.bare and extended is not None:
             head = self._extend_bare(inode, extended, head, version)
         elif extended is not None:
@@ -233,7 +204,7 @@ class Heads:
         for at, head in enumerate(inode.heads):
             if head.before is not None and head.before.ref == parent:
                 inode.heads[at] = head._replace(before=new.here)
-                self._drop_map(inode, head.before, new)
+                self.maps.drop(inode, head.before, new)
 
     def _show_regained(self, inode: Inode, new: Head, parent: Ref) -> None:
         """The content of this version was superseded before it was sent, and was made here again: what goes
@@ -244,7 +215,7 @@ class Heads:
                 continue
             if is_on_branch(self.state, new.ref, head.ref):
                 inode.heads[at] = head._replace(before=new)
-                self._drop_map(inode, before, new)
+                self.maps.drop(inode, before, new)
 
     def _stand_in(self, inode: Inode, new: Head) -> None:
         """The file showed what is here of the heads that show together; by this version of it each is for
@@ -256,7 +227,7 @@ class Heads:
         if lead.ref != new.ref and self._is_less(inode, lead, new.here):
             inode.heads[inode.heads.index(lead)] = lead._replace(before=new.here)
             if lead.before is not None:
-                self._drop_map(inode, lead.before, new)
+                self.maps.drop(inode, lead.before, new)
 
     def _is_less(self, inode: Inode, lead: Head, other: Head) -> bool:
         """Is what can be read of this head nothing, or only what the other one goes on from?"""
@@ -279,7 +250,7 @@ class Heads:
         inode.settled = [(_dated(head, ref, first), by) for head, by in inode.settled]
         self.touched.add(inode.ino)
         if known.fact.bare and not fact.bare:
-            self._show_regained(inode, _head_of(ref, first, fact), fact.parents[0])
+            self._show_regained(inode, head_of(ref, first, fact), fact.parents[0])
         for parent in fact.parents:
             self._settle_earlier(parent, first[1])
 
@@ -299,9 +270,9 @@ class Heads:
         map_ino = Ino(old.map_ino or inode.ino)
         keeps = old.before is not None or self._is_whole(inode.ino, old) or old.ref in self.held
         before = old.here if keeps else None
-        map_id = self._copy_of(inode.ino, old, map_ino, version) if before is old else old.map
+        map_id = self.maps.copy_of(inode.ino, old, map_ino, version) if before is old else old.map
         _, undo = advance(self.state, map_ino, map_id, version._replace(inline=b"", bare=False))
-        self._keep_undo(new.ref, undo)
+        self.maps.keep_undo(new.ref, undo)
         return new._replace(map_ino=map_ino, before=before)
 
     def _extend(self, inode: Inode, old: Head, new: Head, version: Version, *, here: bool) -> Head:
@@ -312,12 +283,12 @@ class Heads:
         map_id = old.map
         if kept and before is None and old.before is None and self._can_show(old, missing=missing):
             before = old
-            map_id = self._copy_of(inode.ino, old, map_ino, version)
+            map_id = self.maps.copy_of(inode.ino, old, map_ino, version)
         elif version.inline is not None and before is not None and before.ref not in self.held:
-            self._drop_map(inode, before, old._replace(before=None))
+            self.maps.drop(inode, before, old._replace(before=None))
             before = None
         map_id, undo = advance(self.state, map_ino, map_id, version)
-        self._keep_undo(new.ref, undo)
+        self.maps.keep_undo(new.ref, undo)
         if missing:
             self.wanted.doubt(inode.ino, map_ino, map_id, dict(version.changed))
         return new._replace(map=map_id, map_ino=map_ino, before=before)
@@ -337,37 +308,16 @@ class Heads:
         at = (Ino(head.map_ino or ino), head.map)
         return not self.wanted.is_doubtful(ino, at) and is_readable(self.state, ino, head)
 
-    def _copy_of(self, ino: Ino, old: Head, map_ino: Ino, version: Version) -> int:
-        """A map for the new version, where the old head keeps its own."""
-        if not old.map:
-            return NO_MAP
-        WritableMap(self.state, map_ino, old.map).copy_to(version.version)
-        missing = {
-            place.block: block_hash
-            for block_hash, places in waiting(self.state, ino)
-            for place in places
-            if (place.map_ino, place.map) == (map_ino, old.map)
-        }
-        known = self.wanted.doubtful.get(ino, {}).get((map_ino, old.map), {})
-        if missing or known:
-            self.wanted.doubt(ino, map_ino, version.version, missing | known)
-        return int(version.version)
-
-    def _keep_undo(self, ref: Ref, undo: bytes) -> None:
-        """Keep what takes the map back to the parent's; nothing where the parent has none."""
-        if int.from_bytes(undo[:8], "big"):
-            self.state.put(history_key(ref), undo)
-
     def _fork(self, inode: Inode, new: Head, version: Version, *, here: bool) -> Head:
         """A version of somebody who had not seen what came since its first parent.
 
         Also one that needs no block of that parent keeps the way back to its map: another may fork there.
         """
-        base, map_ino = self._base_of(inode, version)
+        base, map_ino = self.maps.base_of(inode, version)
         if version.bare:
             version = version._replace(inline=b"", bare=False)
         map_id, undo = advance(self.state, map_ino, base, version)
-        self._keep_undo(new.ref, undo)
+        self.maps.keep_undo(new.ref, undo)
         is_copy = version.settles or version.lineage is not None  # of what need not be here all
         if map_id and (is_copy or not here or self._may_lack(inode, version.parents[0])):
             blocks = BlockMap(self.state, map_ino, map_id)
@@ -378,49 +328,6 @@ class Heads:
         """May blocks of what a program here wrote on be missing?  Not where that showed here, whole."""
         shows = any(ref in (head.ref, head.here.ref) for head in self._heads_there(inode))
         return not shows or bool(waiting(self.state, inode.ino))
-
-    def _base_of(self, inode: Inode, version: Version) -> tuple[int, Ino]:
-        """Make a copy of the map that the first parent of a version has, under the version's number."""
-        parent = version.parents[0]
-        stored = self.state.version(parent)
-        if stored is None or stored.fact.bare or stored.fact.inline is not None:
-            return NO_MAP, inode.ino
-        source = self._descendant(inode, parent)
-        map_ino = Ino(source.map_ino or inode.ino)
-        return self._map_at(source, parent, version.version), map_ino
-
-    def _descendant(self, inode: Inode, ref: Ref) -> Head:
-        """Return a head, shown or settled, that extends this version."""
-        todo, seen = [inode.ino, ref.ino], set()
-        while todo:
-            ino = todo.pop(0)
-            other = self.state.inode(ino)
-            if other is None or ino in seen:
-                continue
-            seen.add(ino)
-            for head in (*other.heads, *(settled for settled, _ in other.settled)):
-                if is_on_branch(self.state, ref, head.ref):
-                    return head
-            todo += kin(self.state, other)
-        raise LookupError(f"no version that is known extends {ref}")
-
-    def _map_at(self, head: Head, ref: Ref, map_id: int) -> int:
-        """Make the map that an older version on the branch of `head` had, under the number `map_id`."""
-        map_ino = Ino(head.map_ino)
-        copy = WritableMap(self.state, map_ino, map_id)
-        if head.map:
-            WritableMap(self.state, map_ino, head.map).copy_to(map_id)
-        empty = not head.map
-        for step in branch(self.state, head.ref):
-            if step.ref == ref:
-                break
-            undo = self.state.get(history_key(step.ref))
-            empty = undo is None
-            if undo is None:
-                copy.drop()
-            else:
-                copy.restore(undo[8:])
-        return NO_MAP if empty else map_id
 
     def _settle(self, inode: Inode, parent: Ref, by: Ref, hlc: int) -> None:
         """Another head is settled by a version of `inode`; of the same file it is no head any more."""
@@ -456,12 +363,12 @@ class Heads:
         """
         appeared = set(appeared)
         for ino in appeared:
-            for head in self._inode(ino).heads:
+            for head in self.state.known(ino).heads:
                 self.wanted.doubt_all(ino, head)
                 if head.before is not None:
                     self.wanted.doubt_all(ino, head.before)
         for ino in self.touched | appeared | self.wanted.doubtful.keys():
-            inode = self._inode(ino)
+            inode = self.state.known(ino)
             maps = self._maps_to_read(inode)
             self.wanted.forget(inode.ino, maps)
             self.wanted.want(ino, maps)
@@ -512,7 +419,7 @@ class Heads:
 
         Returns whether another content shows.
         """
-        key, inode = hiding_key(ino), self._inode(ino)
+        key, inode = hiding_key(ino), self.state.known(ino)
         mark = self.state.get(key)
         done = [
             head
@@ -523,7 +430,7 @@ class Heads:
             inode = self.state.edit(ino)
             for head in done:
                 assert head.before is not None
-                self._drop_map(inode, head.before, head._replace(before=None))
+                self.maps.drop(inode, head.before, head._replace(before=None))
             inode.heads = [head._replace(before=None) if head in done else head for head in inode.heads]
         is_held = self._keeps_for_open(inode)
         if mark == FOR_OPEN and not is_held:
@@ -542,25 +449,6 @@ class Heads:
         if not self._heads_there(inode) or is_readable(self.state, inode.ino, head):
             return True
         return mark == FOR_OPEN and not is_readable(self.state, inode.ino, before)
-
-    def _drop_map(self, inode: Inode, before: Head, by: Head) -> None:
-        """Forget the map of what showed before, if neither `by` nor another head has it."""
-        others = [*(head for head in inode.heads if head.ref != by.ref), by]
-        others += [head for head, _ in inode.settled]
-        others += [head.before for head in others if head.before is not None]
-        if before.map and all((other.map, other.map_ino) != (before.map, before.map_ino) for other in others):
-            WritableMap(self.state, before.map_ino, before.map).drop()
-
-    def _inode(self, ino: Ino) -> Inode:
-        inode = self.state.inode(ino)
-        if inode is None:
-            raise KeyError(ino)
-        return inode
-
-
-def _head_of(ref: Ref, made: tuple[Dot, int, int], version: Version) -> Head:
-    """A head without a block map, made at that dot and time."""
-    return Head(ref, *made, version.size, version.mtime_ns, settles=version.settles)
 
 
 def _close(inode: Inode, ref: Ref, hlc: int) -> None:

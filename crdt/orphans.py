@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from crdt.absorption import shown_heads
 from crdt.causality import Dot
+from crdt.entries import Entry, branch_ino, with_mark
 from crdt.facts import Ino
-from crdt.names import Entry, branch_ino, branches, with_mark
+from crdt.names import branches
 from crdt.rows import Inode, Shown
 from crdt.state import State
 from crdt.versions import step_of

@@ -8,6 +8,7 @@ replica that hears of it.
 from __future__ import annotations
 
 from crdt.causality import Dot, replica_of
+from crdt.entries import branch_ino
 from crdt.facts import (
     DERIVED,
     ROOT,
@@ -26,7 +27,6 @@ from crdt.facts import (
     Version,
     Xattr,
 )
-from crdt.names import branch_ino
 from crdt.policy import check_setting
 from crdt.rows import Inode
 from crdt.state import State, member_key

@@ -228,6 +228,11 @@ def kin(state: State, inode: Inode) -> list[Ino]:
     return found
 
 
+def own_heads(inode: Inode) -> list[Head]:
+    """The versions of a file that none of it extends, settled or not."""
+    return [*inode.heads, *(head for head, _ in inode.settled)]
+
+
 # -- what shows ----------------------------------------------------------------------------------------
 
 

@@ -17,13 +17,12 @@ rows for each fact; a move of a directory touches one link, however much is belo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import cast
 
-from crdt.absorption import shown_heads
 from crdt.causality import covers
 from crdt.codec import pack, unpack
 from crdt.contest import NameKey, contested, is_contested, mark_of
+from crdt.entries import branch_ino
 from crdt.facts import (
     DERIVED,
     ROOT,
@@ -48,7 +47,7 @@ from crdt.facts import (
 )
 from crdt.heads import Heads, Held
 from crdt.moves import Replay, log_key
-from crdt.names import View, branch_ino, branches, branches_of, names_row_key
+from crdt.names import View, branches, names_row_key
 from crdt.plausible import check
 from crdt.records import acknowledged_key, record_key, records_of
 from crdt.rows import (
@@ -68,25 +67,6 @@ from crdt.showing import key_of_content
 from crdt.state import State, hash_of_name, inode_key, member_key, pinned_key, version_key, xattr_key
 from crdt.versions import first_version
 from crdt.visible import orphan_key, visible
-
-
-@dataclass(slots=True)
-class Changes:
-    """What the kernel must be told: names by (directory, name), and inodes (True: content too)."""
-
-    entries: set[tuple[int, bytes]] = field(default_factory=set)
-    inodes: dict[int, bool] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.entries or self.inodes)
-
-    def inode(self, ino: int, *, content: bool = False) -> None:
-        self.inodes[ino] = content or self.inodes.get(ino, False)
-
-    def merge(self, other: Changes) -> None:
-        self.entries |= other.entries
-        for ino, content in other.inodes.items():
-            self.inode(ino, content=content)
 
 
 class Transaction:
@@ -469,28 +449,7 @@ class Transaction:
         if directory != ROOT and counts.items + step in (0, 1):
             self.directories.add(directory)
 
-    # -- what the kernel must be told ------------------------------------------------------------------
-
-    def changes(self) -> Changes:
-        """Return what the kernel does not know yet."""
-        changes = Changes()
-        names = self.contested()
-        if self.here and not names and not self.view.shared_names and not self.shared_names:
-            # An edit brought a name back, or an orphan has one again, and with it its mode: no reply says so.
-            for ino in self.appeared:
-                for place in self._known(ino).shown:
-                    changes.entries.add((place.parent, place.name))
-                    changes.inode(place.parent)
-                changes.inode(ino)
-            for ino, content in self.contents.items():  # another merge policy
-                changes.inode(ino, content=content != key_of_content(self.state, self._known(ino)))
-            return changes
-        before, after = self.view_before(), self.view_after()
-        for key in self.names | names:
-            self._add_names(changes, key, (before, after), contested=key in names)
-        for ino in self.attributes | self.files | self.directories:
-            self._add_inode(changes, ino, (before, after))
-        return changes
+    # -- before and after ------------------------------------------------------------------------------
 
     def contested(self) -> set[NameKey]:
         """Return the names whose entries may be named otherwise, or show something else, after this batch."""
@@ -517,44 +476,6 @@ class Transaction:
             self._after.marked_rows = self.view.marked_rows + self.marked_rows
             self._after.shared_names = self.view.shared_names + self.shared_names
         return self._after
-
-    def _add_names(
-        self, changes: Changes, key: NameKey, views: tuple[View, View], *, contested: bool
-    ) -> None:
-        directory, raw = key
-        for view in views:
-            members = view.members(directory)
-            names = [raw]
-            if contested or len(members) > 1:
-                entries = view.group(members, raw)
-                names += [entry.name for entry in entries]
-                for entry in entries:
-                    changes.inode(entry.ino)
-            for member in members:
-                changes.entries.update((member, name) for name in names)
-                changes.inode(member)
-
-    def _add_inode(self, changes: Changes, ino: Ino, views: tuple[View, View]) -> None:
-        inode = self.state.inode(ino)
-        if inode is None:
-            return
-        if inode.is_directory:
-            for view in views:
-                for member in view.members(ino):
-                    changes.inode(member)
-            return
-        for view in views:
-            for twin in view.twins(ino):
-                changes.inode(twin)
-        heads = shown_heads(self.state, inode) if inode.heads else []
-        # A conflict entry that became a file has been known by its number, with whatever it showed then.
-        changed = bool(ino & DERIVED)
-        if ino in self.contents:
-            changed = self.contents[ino] != key_of_content(self.state, inode, heads)
-        changes.inode(ino, content=changed)
-        if inode.branches:
-            for _, top in branches_of(self.state, heads):
-                changes.inode(branch_ino(top), content=True)
 
 
 def key_of_newest(fact: Member | Setting | Acknowledgement) -> bytes:

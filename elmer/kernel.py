@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crdt.changes import Changes
 from crdt.facts import DERIVED
-from crdt.view import Changes
 from elmer.fuse import Operations
 from elmer.invalidate import Batch, Invalidator
 

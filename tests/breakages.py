@@ -210,8 +210,8 @@ BREAKAGES = [
     Breakage(
         "who removes one of several files means its content to be gone",
         "translation/namespace.py",
-        "return [version, self.remove(inode, entry.link), *twins]",
-        "return [version, self.remove(inode, entry.link, self.seen_heads(inode)), *twins]",
+        "return [version, *self._remove_file(entry), *twins]",
+        "return [version, *self._remove_file(entry, self.seen_heads(inode)), *twins]",
         (f"{STORIES}::test_opposite_choices_lose_nothing",),
     ),
     Breakage(
@@ -230,7 +230,7 @@ BREAKAGES = [
     ),
     Breakage(
         "a branch that forks from an older version has the blocks of the newer",
-        "crdt/heads.py",
+        "crdt/head_maps.py",
         "                copy.restore(undo[8:])",
         "                pass",
         (

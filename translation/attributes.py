@@ -11,16 +11,15 @@ from typing import NamedTuple, cast
 from crdt.causality import Context, join
 from crdt.codec import unpack
 from crdt.encoding import TIME_MAX, TIME_MIN
+from crdt.entries import Entry, branch_ino
 from crdt.facts import SUPERUSER, Caller, Fact, Field, Ino, Kind, Ref, Register, Removal, Xattr
-from crdt.heads import own_heads
 from crdt.merging import Merged
-from crdt.names import Entry, branch_ino
 from crdt.orphans import orphan_entries
 from crdt.rights import CAPABILITY, shows_capability
 from crdt.rows import Head, Inode, Row, Stamped, context_with, privileges, stamped_list
 from crdt.showing import showing
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import is_on_branch, kin, owner
+from crdt.versions import is_on_branch, kin, own_heads, owner
 from crdt.view import shown_xattr
 from crdt.visible import is_orphan
 from translation.content import Content

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST, NO_MAP
 from crdt.facts import Caller, Fact, Ino, Policy, Ref, Version, VersionId
-from crdt.heads import FOR_OPEN, hiding_key, own_heads
+from crdt.heads import FOR_OPEN, hiding_key
 from crdt.merging import Merged
 from crdt.rights import may_write, under
 from crdt.rows import Head, Inode
-from crdt.versions import is_on_branch
+from crdt.versions import is_on_branch, own_heads
 from crdt.versions import owner as owner_of
 from translation.attributes import AttributeRequests
 from translation.branch import Author, Parts, Shown, VersionFields

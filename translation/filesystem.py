@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from crdt.entries import Entry
 from crdt.facts import ROOT, SUPERUSER, Birth, Caller, Fact, Ino, Kind, Ref, Version
-from crdt.names import Entry
 from crdt.rows import Inode
 from crdt.state import HASH_STEP
 from crdt.visible import is_orphan

@@ -17,6 +17,7 @@ from crdt.absorption import hidden_on, hidden_under, together
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import Context, Dot, Stamp, join, replica_of
 from crdt.codec import unpack
+from crdt.entries import NAME_MAX, Entry, branch_ino
 from crdt.facts import (
     DERIVED,
     ROOT,
@@ -38,7 +39,7 @@ from crdt.facts import (
     Xattr,
 )
 from crdt.merging import Merged
-from crdt.names import Entry, branch_ino, branches
+from crdt.names import branches
 from crdt.orphans import Orphan, orphan_entries
 from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
 from crdt.rows import Head, Inode, Link, Row, stamped_list
@@ -49,7 +50,6 @@ from crdt.versions import owner as owner_of
 from crdt.view import shown_xattr
 from translation.replica import Moment, Replica
 
-NAME_MAX = 255
 LEFT_MAX = 16  # directories that one fact tells to have been changed
 
 

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from crdt.causality import BEFORE_ALL, Dot, Stamp, replica_of
+from crdt.entries import Entry
 from crdt.facts import Fact, Ino, LinkId, Ref
-from crdt.names import Entry
 from crdt.orphans import Orphan
 from crdt.rows import Inode, context_with
 from crdt.versions import step_of

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from crdt.absorption import shown_heads, together
 from crdt.causality import replica_of
 from crdt.codec import pack
+from crdt.entries import Entry
 from crdt.facts import ROOT, Ino
 from crdt.merging import Merged, merged
-from crdt.names import Entry
 from crdt.orphans import orphan_entries
 from crdt.rows import Inode, policy_of
 from crdt.visible import orphans

@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING
 from crdt.absorption import digest_at, hidden_on, hidden_under, shown_heads
 from crdt.causality import Dot
 from crdt.contest import NameKey
+from crdt.entries import Entry, Twin
 from crdt.facts import ROOT, Fact, Field, Ino, LinkId, Pin, Ref
-from crdt.names import Entry, Twin, View
+from crdt.names import View
 from crdt.orphans import Orphan, orphan_entries
 from crdt.rows import Inode, Shown
 from crdt.state import State

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from crdt.absorption import hidden_under
 from crdt.causality import Stamp
+from crdt.entries import Entry
 from crdt.facts import Birth, Caller, Fact, Ino, Kind, Left, LinkId, Placement, Policy, Ref, Removal, Version
 from crdt.moves import is_inside
-from crdt.names import Entry
 from crdt.orphans import Orphan
 from crdt.rows import Inode, policy_of
 from crdt.versions import first_version

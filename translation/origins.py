@@ -18,8 +18,8 @@ import json
 import os
 
 from crdt.causality import Dot, replica_of
+from crdt.entries import Entry
 from crdt.facts import ROOT, Ino, Ref
-from crdt.names import Entry
 from crdt.versions import step_of
 from translation import merge_policy
 from translation.attributes import AttributeRequests, Target

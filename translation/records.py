@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from crdt.causality import Stamp, counter_of, replica_of
+from crdt.entries import Entry, crockford
 from crdt.facts import ROOT, Acknowledgement, Field, Ino, LinkId, Placement, RecordKind
-from crdt.names import Entry, crockford
 from crdt.records import Overruled, is_acknowledged, recorded, records_of
 from crdt.rows import Inode, Stamped
 from crdt.versions import has_seen, surviving

@@ -17,8 +17,10 @@ from typing import NamedTuple, cast
 from crdt.absorption import together
 from crdt.blocks import block_key, hash_of
 from crdt.causality import Dot, ReplicaId, Stamp, VersionVector, counter_of, make_dot, replica_of
+from crdt.changes import Changes, changes_of
 from crdt.codec import CodecError, CorruptStore, pack, unpack
 from crdt.encoding import decode_commit, encode_commit
+from crdt.entries import branch_ino
 from crdt.facts import (
     ROOT,
     Birth,
@@ -38,13 +40,13 @@ from crdt.facts import (
 from crdt.heads import FOR_OPEN, Heads, Held
 from crdt.hlc import next_time
 from crdt.moves import decode_logged
-from crdt.names import View, branch_ino, branches
+from crdt.names import View, branches
 from crdt.policy import Patterns, pattern_setting
 from crdt.rows import Inode, Row, Stamped, StoredVersion, stamped_list
 from crdt.state import VOLUME_KEY, State
 from crdt.store import Store
 from crdt.versions import owner
-from crdt.view import Changes, Transaction
+from crdt.view import Transaction
 from crdt.waiting import waiting_files
 from translation.in_step import InStep
 
@@ -246,7 +248,7 @@ class Replica:
                 commit = commit._replace(facts=with_repairs(commit.facts, added))
                 self.state.rollback()
                 transaction, keys = self._try(commit, rows)
-            changes = transaction.changes()
+            changes = changes_of(transaction)
             vector = self.seen().with_dot(moment.dot)
             self._put_arrival(self.arrival_end, commit, keys)
             if self.arrival_end % CLOCK_EVERY == 0:
@@ -404,7 +406,7 @@ class Replica:
                     hlc = max(hlc, commit.hlc)
                     counters[replica_of(commit.dot)] = counter_of(commit.dot)
                 transaction.finish()
-                changes = transaction.changes()
+                changes = changes_of(transaction)
                 seen = VersionVector(counters).merge(vector)
                 self.state.put(b"Zcursor" + peer, pack(cursor))
                 self._put_clock(hlc, self.arrival_end + len(new), seen)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from crdt.absorption import compared_at, hidden_under
+from crdt.entries import Entry, Twin, branch_ino
 from crdt.facts import Fact, Field, Ino, LinkId, Ref, Version
-from crdt.names import Entry, Twin, branch_ino
 from crdt.rows import Inode
 from crdt.versions import owner as owner_of
 from translation.intent import Intents

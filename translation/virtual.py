@@ -26,8 +26,8 @@ from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
+from crdt.entries import NAME_MAX, Entry
 from crdt.facts import ROOT, Ino, Kind
-from crdt.names import NAME_MAX, Entry
 from crdt.orphans import ORPHANS
 from translation.attributes import TYPE_BITS, AttributeRequests, Attributes
 from translation.intent import posix_error

@@ -19,8 +19,8 @@ from pathlib import Path
 import llfuse
 
 from crdt.causality import ReplicaId
+from crdt.changes import Changes
 from crdt.store import MemoryStore
-from crdt.view import Changes
 from elmer.daemon import mounted
 from elmer.fuse import WORKERS, Operations
 from elmer.kernel import Kernel

@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 
 from crdt.causality import ReplicaId, VersionVector
+from crdt.changes import Changes
 from crdt.facts import DERIVED
 from crdt.store import MemoryStore
-from crdt.view import Changes
 from elmer.kernel import Kernel
 from elmer.local import FREE_S, LONG_HOLD_S, LockedReplica
 from replication.local import Arrivals, PeerError

@@ -16,8 +16,8 @@ from functools import cmp_to_key
 from typing import NamedTuple
 
 from crdt.causality import Dot, Stamp, counter_of, replica_of
+from crdt.entries import branch_ino
 from crdt.facts import ROOT, Field, Ino, Kind, LinkId, Policy, Ref
-from crdt.names import branch_ino
 from tests.reference.contents import Contents, Heads, Path, last_over, parting
 from tests.reference.gathered import SPLIT, Gathered
 from tests.reference.places import Places

@@ -14,8 +14,8 @@ from typing import TypeGuard
 from crdt.absorption import digest_at, hidden_under, shown_groups, shown_heads, together
 from crdt.blocks import EMPTY_DIGEST
 from crdt.encoding import decode_commit
+from crdt.entries import Entry
 from crdt.facts import Fact, Ino, Kind, Ref, Version
-from crdt.names import Entry
 from tests.simulator.laws import require
 from tests.simulator.locality import SET_USER_ID, difference, faces
 from tests.simulator.programs import Programs

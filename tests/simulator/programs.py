@@ -8,8 +8,8 @@ import stat
 from collections import Counter
 from typing import TypeVar
 
+from crdt.entries import Entry
 from crdt.facts import ROOT, Ino
-from crdt.names import Entry
 from crdt.orphans import ORPHANS
 from tests.simulator.cluster import Site
 from tests.simulator.handles import CALLERS, Handles

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from crdt.entries import Entry
 from crdt.facts import Ref
-from crdt.names import Entry
 from crdt.versions import Step, fork_of_any, line
 from tests.shell import CALLER, Shell, entry_of, exchange, shells
 
