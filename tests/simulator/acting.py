@@ -86,7 +86,7 @@ class Unsettled:
         if not self.files:
             return want, shown
         files = self.programs.with_branches(self.files)
-        come = self.files & (in_the_tree(shown) - self.shown)
+        come = files & (in_the_tree(shown) - self.shown)
         back = {p for p, f in shown.items() if f.ino in come}
         around = tuple(self.around | set(map(stem, back)))
         files |= {shown[path].ino for path in above(back) if path not in want}

@@ -228,12 +228,25 @@ class Programs:
 
     def remove_name(self, parent: Ino, name: bytes, known: Attributes) -> None:
         seen, before = self.what_goes_with(known), self.commits()
+        twins = self.twins(known)
         self.fs.unlink(parent, name)
         if is_last_name(known):
-            self.handles.mark_unlinked(known.ino)
+            self.mark_unlinked(known, twins)
             self.note_gone(before, seen)
         now = self.stat_or_none(parent, name)
         require(now is None or now.ino != known.ino or now.nlink, "POSIX", f"{name!r} is still there")
+
+    def twins(self, known: Attributes) -> set[Ino]:
+        """The files that show as one with this one."""
+        return self.site.replica.view.twins(Ino(known.ino)) if self.handles else set()
+
+    def mark_unlinked(self, known: Attributes, twins: set[Ino]) -> None:
+        """A program removed the last name of this, and with it its twins that have no other one."""
+        self.handles.mark_unlinked(known.ino)
+        for twin in twins:
+            inode = self.site.replica.state.inode(twin)
+            if inode is None or not inode.shown:
+                self.handles.mark_unlinked(twin)
 
     def what_goes_with(self, known: Attributes) -> set[bytes]:
         """What a program sees of this, and destroys with its last name.  Raises OSError (EIO)."""
@@ -257,11 +270,12 @@ class Programs:
         replaced = self.stat_or_none(new_parent, new_name)
         seen = set() if replaced is None else self.what_goes_with(replaced)
         before, hides = self.commits(), bool(self.site.waiting())
+        twins = set() if replaced is None else self.twins(replaced)
         if replaced is not None:
             hides = hides or any(self.handles.of(replaced.ino))
         self.fs.rename(parent, name, new_parent, new_name)
         if replaced is not None and replaced.ino != known.ino and is_last_name(replaced):
-            self.handles.mark_unlinked(replaced.ino)
+            self.mark_unlinked(replaced, twins)
             self.note_gone(before, seen)
         moved = self.stat(new_parent, new_name)
         # What was merged and did not show may stand at this name, too: as a twin, under an older number.
