@@ -17,7 +17,7 @@ from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import BEFORE_ALL
 from crdt.facts import Policy, Ref
 from crdt.merging import is_any_merging, merges
-from crdt.rows import Head, Inode
+from crdt.rows import Head, Inode, StoredVersion
 from crdt.state import State, remember, version_key
 from crdt.versions import (
     Forks,
@@ -254,12 +254,19 @@ def digest_at(state: State, ref: Ref) -> bytes:
 def compared_at(state: State, ref: Ref) -> bytes:
     """Return what tells whether two contents are one.
 
-    What several heads showed together is like no other, before it is made a version and then.
+    What several heads showed together is like no other, before it is made a version and then, also where that
+    was chosen or renamed since.
     """
     stored = state.version(ref)
     if stored is None:
         return EMPTY_DIGEST
-    return MORE + version_key(ref) if is_any_merging(stored.fact) else stored.fact.digest
+    made: StoredVersion | None = stored
+    while made is not None and (made.fact.settles or made.fact.lineage is not None):
+        if is_any_merging(made.fact):
+            return MORE + version_key(ref)
+        ref = made.fact.parents[0]
+        made = state.version(ref)
+    return stored.fact.digest
 
 
 def first_digest_at(state: State, ref: Ref) -> bytes:

@@ -415,3 +415,27 @@ def test_what_hides_under_another_entry_does_not_come_out_with_the_branch_that_i
         want = shown
     assert a.shows == want
     assert exchange(a, b, c) == want
+
+
+def test_a_choice_of_what_heads_show_together_hides_what_that_hides():
+    """Under f a file shows of which each block is a register, and what A and B wrote to it shows together.
+    That is like no other content; so another f hides under it, which began with what it holds now.  An entry
+    beside is removed, which chooses this file: as a version of what showed it was a content like others, and
+    the file that hid came out."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.create("a")
+    a.fs.setxattr(a.stat("a").ino, b"user.elmer.merge", b"blocks")
+    a.write("a", "1")
+    exchange(*peers)
+    b.write("f", "3")
+    b.write("f", "1")
+    c.write("f", "4")
+    a.link("a", "f")
+    b.write("a", "")
+    a.write("a", "3")
+    shown = exchange(*peers)
+    entry = entry_of(shown, "f", "C")
+    assert shown == {"a": "3", "f": "3", entry: "4"}
+    a.remove(entry)
+    assert a.shows == {"a": "3", "f": "3"}
+    assert exchange(*peers) == {"a": "3", "f": "3"}
