@@ -17,7 +17,7 @@ from crdt.facts import Birth, Caller, Fact, Ino, Kind, Left, LinkId, Placement, 
 from crdt.moves import is_inside
 from crdt.orphans import Orphan
 from crdt.rows import Inode, policy_of
-from crdt.versions import first_version
+from crdt.versions import first_version, is_on_branch
 from crdt.visible import is_orphan
 from translation.intent import check_name, posix_error
 from translation.lineage import Lineage
@@ -339,6 +339,9 @@ class Namespace(Lineage, Twins):
                 lineage, rank = gone.version, gone.rank
         via = None
         head = self.head_of(entry)
+        others = self._without_what_shows(entry, settled)
+        if len(others) < len(settled):
+            settled, lineage = others, None
         if settled or lineage is not None:
             version = self.version(moment, entry.ino, head, settled, lineage=lineage)
             facts.append(version)
@@ -349,6 +352,22 @@ class Namespace(Lineage, Twins):
         else:
             moved = self.place(self.inode(entry.ino), link, home, name, rank=rank, via=via)
         return [*facts, moved]
+
+    def _without_what_shows(self, entry: Entry, settled: list[Ref]) -> list[Ref]:
+        """Leave out of what is to be settled what the entry shows itself, here and now.
+
+        Only where an open file goes on from a branch which is a conflict entry since a merge, and that entry
+        is replaced by the file; or where the content that leads is not here.  That was not shown, and must
+        not be chosen over what was.
+        """
+        shown = self.seen_of(entry)
+        if shown == self.head_of(entry):
+            return settled
+        return [
+            ref
+            for ref in settled
+            if not is_on_branch(self.state, ref, shown) and not is_on_branch(self.state, shown, ref)
+        ]
 
     def _replace(
         self, moment: Moment, entry: Entry, replaced: Entry

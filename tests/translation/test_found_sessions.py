@@ -541,3 +541,21 @@ def test_a_twin_whose_newest_content_an_open_file_hides_gets_mode_and_owner_of_t
     a.close(fh)
     assert exchange(a, b) == {"f": "new"}
     assert (b.stat("f").uid, stat.S_IMODE(b.stat("f").mode)) == (7, 0o755)
+
+
+def test_a_file_that_replaces_the_entry_of_its_own_branch_keeps_what_it_shows():
+    """A has f open, which shows A's branch, though B's leads since a merge; that branch is a conflict entry,
+    too.  Renamed over that, f chose B's content, which A was not shown, over what it showed."""
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    fh = a.open_file("f")
+    a.write("f", "from A")
+    b.write("f", "from B")
+    a.hear(b)
+    entry = entry_of(a.shows, "f", "A")
+    patch(a, fh, 6, b", more")
+    a.move("f", entry)
+    assert a.read(entry) == b"from A, more"
+    a.close(fh)
+    assert sorted(exchange(a, b).values()) == ["from A, more", "from B"]
