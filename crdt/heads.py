@@ -70,7 +70,7 @@ class Heads:
         if any(head.before is not None for head in holder.heads):
             self._hid |= {holder.ino, claimant.ino}
         holder.heads = [head for head in holder.heads if head not in moved]
-        claimant.heads += [self._parted(head, top) for head in moved]
+        claimant.heads += [self._parted(holder, head, top) for head in moved]
         for at, head in enumerate(holder.heads):  # what was shown instead of it is another file's now
             if head.before is not None and self._is_claimed(top, head.before):
                 holder.heads[at] = head._replace(before=None)
@@ -80,11 +80,14 @@ class Heads:
         self.state.edit(top.ino).splits.append((top, claimant.ino))
         self.touched |= {holder.ino, claimant.ino}
 
-    def _parted(self, head: Head, top: Ref) -> Head:
+    def _parted(self, holder: Inode, head: Head, top: Ref) -> Head:
         """A file that was split off shows nothing that was before its branch."""
         if head.before is None or is_on_branch(self.state, top, head.before.ref):
             return head
-        return head._replace(before=None)
+        self._keep_for_open(holder, head.before)
+        parted = head._replace(before=None)
+        self.maps.drop(holder, head.before, parted)
+        return parted
 
     def _claim_settled(self, claimant: Inode, holder: Inode, top: Ref) -> None:
         """What was settled by a version outside of the claimed branch is a closed head of the claimant."""

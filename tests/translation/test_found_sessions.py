@@ -559,3 +559,32 @@ def test_a_file_that_replaces_the_entry_of_its_own_branch_keeps_what_it_shows():
     assert a.read(entry) == b"from A, more"
     a.close(fh)
     assert sorted(exchange(a, b).values()) == ["from A, more", "from B"]
+
+
+@pytest.mark.parametrize("order", ["BC", "CB"])
+@pytest.mark.parametrize("splits", ["B", "C"])
+def test_what_an_open_file_goes_on_from_stays_when_what_came_of_it_is_two_files(order, splits):
+    """A has f open; B and C write into it, and one of them makes the entry that the other one's content is a
+    file of its own.  What A goes on from was kept with the content that left: with A's close a block that the
+    other one had changed was as it had been."""
+    peers = dict(zip("ABC", shells(0, 0, 0), strict=True))
+    a, b, c = peers.values()
+    a.write("f", "0123456789" * 600)
+    exchange(a, b, c)
+    fh = a.open_file("f")
+    patch(a, fh, 0, b"A")
+    for offset, name in enumerate(order, 1):
+        shell = peers[name]
+        fd = shell.open_file("f")
+        patch(shell, fd, offset, name.encode())
+        shell.close(fd)
+    a.hear(*(peers[name] for name in order))
+    b.hear(c)
+    c.hear(b)
+    (entry,) = peers[splits].shows.keys() - {"f"}
+    peers[splits].chmod(entry, 0o600)
+    a.hear(peers[splits])
+    assert a.fs.read(fh, 0, 4) == b"A123"
+    a.close(fh)
+    found = {text[0] + text[1] + text[2] for text in exchange(a, b, c).values()}
+    assert found == {"A12", f"0{order[0]}2", f"01{order[1]}"}
