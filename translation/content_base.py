@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST, NO_MAP
 from crdt.facts import Caller, Fact, Ino, Policy, Ref, Version, VersionId
+from crdt.head_maps import HeadMaps
 from crdt.heads import FOR_OPEN, hiding_key
 from crdt.merging import Merged
 from crdt.rights import may_write, under
 from crdt.rows import Head, Inode
 from crdt.versions import is_on_branch, own_heads
 from crdt.versions import owner as owner_of
+from crdt.wanted import Wanted
 from translation.attributes import AttributeRequests
 from translation.branch import Author, Parts, Shown, VersionFields
 from translation.intent import posix_error
@@ -98,7 +100,8 @@ class ContentBase:
         return Author(writer if known else None, under(inode))
 
     def shown_at(self, ino: Ino, head: Ref) -> Shown | None:
-        """The branch that `head` was the head of: as it stands, if it went on by versions of ours alone."""
+        """The branch that `head` was the head of: as it stands, if it went on by choices alone, which leave
+        the content.  Else what is written on is a branch of its own, and nothing of either is lost."""
         state = self.replica.state
         inode = state.inode(owner_of(state, head))
         if inode is None:
@@ -111,17 +114,22 @@ class ContentBase:
                 return self._shown(inode.ino, candidate.before)
         for candidate in candidates:
             if is_on_branch(self.replica.state, head, candidate.ref):
-                stored = self.replica.state.version(head)
-                in_blocks = stored is not None and stored.fact.inline is None
-                if stored is not None and stored.fact.bare:
-                    return self._shown(inode.ino, candidate._replace(ref=head))  # nobody has seen what came
-                if in_blocks or self._has_content_of(candidate.ref, head):
+                if self._has_content_of(candidate.ref, head):
                     return self._shown(inode.ino, candidate)
-                # Somebody here wrote under another name of the branch (a conflict entry's): what is written
-                # on is a branch of its own, and nothing of either is lost.  Not of a content in blocks,
-                # whose map went on with that: there it is as with two writers of one file.
-                return self._shown(inode.ino, candidate._replace(ref=head))
+                return self._shown(inode.ino, self._taken_back(candidate, head))
         return None
+
+    def _taken_back(self, candidate: Head, ref: Ref) -> Head:
+        """An older version on the branch of this head, with a block map of its own where it needs one.
+
+        Nobody kept it: seldom, as where somebody here wrote under another name of the branch.
+        """
+        stored = self.replica.state.version(ref)
+        if stored is None or stored.fact.bare or stored.fact.inline is not None:
+            return candidate._replace(ref=ref)
+        head = HeadMaps(self.replica.state, Wanted(self.replica.state)).head_at(candidate, ref, 0)
+        self.replica.state.commit()
+        return head
 
     def _has_content_of(self, ref: Ref, head: Ref) -> bool:
         """Did the branch go on from `head` by choices and renames alone, which leave the content?"""

@@ -219,7 +219,7 @@ class Contents:
         """What several heads showed together is like no other content, also where it was chosen or renamed
         since."""
         made = self.versions.get(ref)
-        while made is not None and (made.fact.settles or made.fact.lineage):
+        while made is not None and made.fact.parents and (made.fact.settles or made.fact.lineage):
             known = Ref(made.fact.ino, made.fact.version)
             if self.merging.is_any_merging(known):
                 return known

@@ -238,7 +238,9 @@ class Programs:
 
     def twins(self, known: Attributes) -> set[Ino]:
         """The files that show as one with this one."""
-        return self.site.replica.view.twins(Ino(known.ino)) if self.handles else set()
+        if not self.handles or not stat.S_ISREG(known.mode):
+            return set()
+        return self.site.replica.view.twins(Ino(known.ino))
 
     def mark_unlinked(self, known: Attributes, twins: set[Ino]) -> None:
         """A program removed the last name of this, and with it its twins that have no other one."""
