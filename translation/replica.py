@@ -298,10 +298,11 @@ class Replica:
 
     def sync(self) -> None:
         """Make durable what was committed before the call.  In any thread, without the lock."""
-        latest = self._committed_to
+        end, vector = self._committed_to
         self.store.sync()
-        if latest[0] > self._durable[0]:
-            self._durable = latest
+        # Another thread may have been later, and faster.  A merge of dead dots brings no arrival.
+        if end >= self._durable[0] and self._durable[1] <= vector:
+            self._durable = end, vector
 
     def vector(self) -> VersionVector:
         """What is durable here, and may be told."""

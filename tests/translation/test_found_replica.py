@@ -21,6 +21,7 @@ from crdt.facts import (
     LinkId,
     Pin,
     Placement,
+    Policy,
     Ref,
     Register,
     Removal,
@@ -478,3 +479,20 @@ def test_a_content_that_nobody_in_reach_has_holds_up_no_newer_one():
     assert c.read("f") == b"3" * 6000
     assert c.replica.wanted(1) == []
     exchange(a, b, c)
+
+
+def test_a_merge_of_nothing_but_dead_commits_is_durable_with_the_next_sync():
+    """A and B set one thing, B later, and hear of each other: so A's commit is dead.  C has B's, and is told
+    by A that there is nothing more.  That brings no arrival, so C never told anybody, and a sync of A and C
+    had no end."""
+    a, b, c = shells(0, 0, 0)
+    a.replica.set_pattern("*.log", Policy.APPEND)
+    b.world.tick()
+    b.replica.set_pattern("*.log", Policy.KEEP)
+    a.hear(b)
+    c.hear(b)
+    before = c.replica.arrival_end
+    c.hear(a)
+    assert c.replica.arrival_end == before
+    c.replica.sync()
+    assert c.replica.vector() == c.replica.seen() == a.replica.vector()
