@@ -88,7 +88,7 @@ class Session:
     def advance(self, state: State, end: int, probe: int) -> None:
         """Say what is durable, up to which arrival, and which probe came before it was synced."""
         self.state = state
-        self.outward.end = end
+        self.outward.end, self.outward.vector = end, state.vector
         self.answer_due = max(self.answer_due, probe)
 
     def probe(self, number: int) -> None:
@@ -277,6 +277,7 @@ class Outward:
         self.local = local
         self.limits = limits
         self.end = 0  # arrivals before this index may be told
+        self.vector = VersionVector()  # what they say has been seen, with dots that are dead and have none
         self.is_started = False
         self.position = 0
         self.told_position = 0
@@ -320,7 +321,8 @@ class Outward:
         if not self.is_started or self.sent_bytes - self.taken_bytes >= self.limits.window_bytes:
             return None
         is_first = self.pass_end is None  # slice of its pass
-        if is_first and self.position >= self.end and not self.must_tell:
+        is_told = self.position >= self.end and self.vector <= self.seen
+        if is_first and is_told and not self.must_tell:
             return None
         if self.pass_end is None:
             self.pass_end = max(self.end, self.position)

@@ -116,6 +116,18 @@ def test_a_dead_dot_moves_the_vector_though_no_commit_is_sent():
     assert len(b.facts()) == 1
 
 
+def test_a_dead_dot_is_passed_on_by_who_has_no_arrival_of_it():
+    """It moved the vector of the one in the middle, and nothing of its stream: the third one never heard."""
+    network = Network(3, [(0, 1), (1, 2)])
+    network.connect()
+    a, _, c = (site.local for site in network.sites)
+    network.run()
+    a.commit(b"temporary")
+    a.kill(1)
+    network.run()
+    assert c.vector() == VersionVector({1: 1})
+
+
 def test_a_pass_is_applied_in_one_batch_when_it_is_whole():
     network, a, b = pair(slice_bytes=100)
     for n in range(200):

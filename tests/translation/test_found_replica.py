@@ -491,6 +491,7 @@ def test_a_merge_of_nothing_but_dead_commits_is_durable_with_the_next_sync():
     b.replica.set_pattern("*.log", Policy.KEEP)
     a.hear(b)
     c.hear(b)
+    c.replica.sync()
     before = c.replica.arrival_end
     c.hear(a)
     assert c.replica.arrival_end == before
