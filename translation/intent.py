@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import cast
 
@@ -42,7 +42,7 @@ from crdt.merging import Merged
 from crdt.names import branches
 from crdt.orphans import Orphan, orphan_entries
 from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
-from crdt.rows import Head, Inode, Link, Row, stamped_list
+from crdt.rows import Head, Inode, Link, Row, Shown, stamped_list
 from crdt.showing import showing
 from crdt.state import prefix_end, xattr_key
 from crdt.versions import is_named, is_on_branch, surviving
@@ -229,19 +229,13 @@ class Intents:
 
     def has_other_names(self, entry: Entry) -> bool:
         """Does its file show under another name, too?"""
-        return any(shows for _, shows in self._other_links(entry))
+        return any(self.view.entry_at(entry.ino, place).ino == entry.ino for place in self.names_left(entry))
 
-    def names_left(self, entry: Entry) -> list[LinkId]:
-        """The links of its file that show nowhere, because under their names the file hides under another:
-        they go with the last name that shows."""
-        return [link for link, _ in self._other_links(entry)]
-
-    def _other_links(self, entry: Entry) -> Iterator[tuple[LinkId, bool]]:
-        """Yield the links of its file at other names, and whether they show."""
+    def names_left(self, entry: Entry) -> list[Shown]:
+        """The other names of its file.  If none shows, because the file hides there under others, they go
+        with the last one that does."""
         here = {entry.link, *(twin.link for twin in entry.twins if twin.ino == entry.ino)}
-        for place in self.inode(entry.ino).shown:
-            if place.link not in here:
-                yield place.link, self.view.entry_at(entry.ino, place).ino == entry.ino
+        return [place for place in self.inode(entry.ino).shown if place.link not in here]
 
     def alternatives(self, entry: Entry) -> list[Entry]:
         """The other files that show for the same name, and other branches of this one, best claim first.

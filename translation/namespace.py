@@ -200,8 +200,10 @@ class Namespace(Lineage, Twins):
         """Remove the last name that shows of a file, and its links that do not show."""
         assert entry.link is not None
         inode = self.inode(entry.ino)
-        hidden = [self.remove(inode, link)._replace(left=()) for link in self.names_left(entry)]
-        return [self.remove(inode, entry.link, drops), *hidden]
+        hidden = [self.remove(inode, place.link)._replace(left=()) for place in self.names_left(entry)]
+        over = {self.view.entry_at(entry.ino, place).ino for place in self.names_left(entry)}
+        modes = [fact for ino in sorted(over) for fact in self.keep_mode(ino, {entry.ino})]
+        return [self.remove(inode, entry.link, drops), *hidden, *modes]
 
     def _settle_branch(self, moment: Moment, entry: Entry) -> list[Fact]:
         """Unlink of a content conflict entry: what the file shows is chosen over this branch.

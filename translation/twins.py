@@ -110,9 +110,9 @@ class Twins(Intents):
             drops = heads if dropping or not inode.is_regular else []
             facts += [self.remove(inode, link, drops) for link in sorted(leaving)]
             settled += [] if drops else heads
-        return [*facts, *self._keep_mode(ino, gone)], settled
+        return [*facts, *self.keep_mode(ino, gone)], settled
 
-    def _keep_mode(self, ino: Ino, gone: set[Ino]) -> list[Fact]:
+    def keep_mode(self, ino: Ino, gone: set[Ino]) -> list[Fact]:
         """Apart they show the mode that they showed together."""
         bits = self.view.mode(self.inode(ino))
         rows = [self.inode(twin) for twin in sorted(self.view.twins(ino) - gone)]

@@ -386,14 +386,17 @@ def test_the_last_name_that_shows_is_the_last_one():
     b.remove("f")
     b.write("g", "other")
     b.write("f", "three")
+    b.chmod("f", 0o777)
     shown = exchange(a, b)
     entry = entry_of(shown, "g", "A")
     assert shown == {"f": "three", "g": "other", entry: "two"}
+    mode = a.stat("f").mode  # twins show what both leave
     fh = a.open_file(entry)
     a.remove(entry)
     a.fs.write(fh, 0, b"nobody's")
     a.close(fh)
     assert a.shows == {"f": "three", "g": "other"}
+    assert a.stat("f").mode == mode
     b.remove("g")
     assert b.shows == {"f": "three", entry: "two"}
     assert sorted(exchange(a, b).values()) == ["other", "three", "two"]
