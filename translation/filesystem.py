@@ -348,8 +348,6 @@ class FileSystem:
     def _merged(self) -> None:
         """A merge may have moved on from what open files show, or brought one back that was removed."""
         for ino, session in list(self.content.sessions.items()):
-            state = self.replica.state
-            inode = state.inode(ino)
             target = self.attributes.target(ino)
             is_older = target.head is not None and target.head.ref != session.base.head
             # What is open here may lead, and stand for a head beside it, too, until it is closed.
@@ -358,7 +356,8 @@ class FileSystem:
                 self.content.goes_on(ino)
             elif is_older or hides or target.merged is not None:
                 self.content.overtaken(ino)
-            if session.detached and inode is not None and (inode.shown or is_orphan(state, inode)):
+            is_listed = target.inode.shown or is_orphan(self.replica.state, target.inode)
+            if session.detached and target.shows and is_listed:
                 self.content.attach(ino)
         self._note_uncovered()  # whoever merges takes all changes at once
 

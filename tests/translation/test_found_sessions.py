@@ -588,3 +588,18 @@ def test_what_an_open_file_goes_on_from_stays_when_what_came_of_it_is_two_files(
     a.close(fh)
     found = {text[0] + text[1] + text[2] for text in exchange(a, b, c).values()}
     assert found == {"A12", f"0{order[0]}2", f"01{order[1]}"}
+
+
+def test_what_is_written_to_an_entry_that_a_merge_brought_back_is_kept():
+    """A program at B has a conflict entry open and writes to it after it was removed; then A's addition, which
+    B had not seen, brings it back.  What was written went with the next version of any other file."""
+    a, b, entry = conflict()
+    fh = b.open_file(entry)
+    a.append(entry, ", more")
+    b.remove(entry)
+    patch(b, fh, 6, b" and B")
+    b.hear(a)
+    b.write("other", "text")
+    assert b.fs.read(fh, 0, 99) == b"from A and B"
+    b.close(fh)
+    assert sorted(exchange(a, b).values()) == ["from A and B", "from A, more", "from B", "text"]
