@@ -58,8 +58,8 @@ class PrintedReport:
     metavar="OPTION[,OPTION]",
     default="",
     callback=lambda _, __, given: _checked_options(given),
-    help="As of mount(8): dev, nodev, suid, nosuid, exec, noexec.  Default: what root mounts has dev and"
-    " suid, what others mount has neither.",
+    help="As of mount(8): dev, nodev, suid, nosuid, exec, noexec, ro, rw, noatime, relatime.  Default: what"
+    " root mounts has dev and suid, what others mount has neither.",
 )
 @level_option
 @json_option

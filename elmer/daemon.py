@@ -118,6 +118,7 @@ def mount(
         operations = Operations(site.filesystem, space, replica.sync, site.hub.request_blocks)
         commands = Commands(site, "mount", mountpoint)
         site.filesystem.virtual.reports = Reports(loop, commands, llfuse.lock_released)
+        site.filesystem.attributes.notes_reading = "noatime" not in options
         site.freeze = operations.freeze
         if site.peers.config.must_rejoin:
             operations.freeze()

@@ -46,7 +46,7 @@ BLOCKS_S = 30.0
 
 FOR_EVER_S = 1e6
 OF_ROOT = ("dev", "suid")
-CHOICES = ("dev", "nodev", "suid", "nosuid", "exec", "noexec")
+CHOICES = ("dev", "nodev", "suid", "nosuid", "exec", "noexec", "rw", "ro", "relatime", "noatime")
 NAME_BYTES_MAX = 255
 # What programs take as the size of their buffers: as much as one request carries.
 IO_SIZE_BYTES = 128 << 10
@@ -86,10 +86,11 @@ def mount_options(source: str, chosen: Collection[str], *, for_all_users: bool) 
         "big_writes",
         "max_background=64",
     }
+    options |= set(chosen) - {"relatime"}  # which is what reading does unless it is chosen otherwise
     if not for_all_users:
-        return options | set(chosen)
+        return options
     of_root = {default for default in OF_ROOT if f"no{default}" not in chosen}
-    return options | {"allow_other"} | of_root | set(chosen)
+    return options | {"allow_other"} | of_root
 
 
 def request(

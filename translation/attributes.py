@@ -87,6 +87,7 @@ class AttributeRequests(Twins):
         self.content = content
         self.holes = Holes(self.state, content)
         self.accesses: dict[Ino, Access] = {}
+        self.notes_reading = True  # False: mounted with noatime
 
     def target(self, ino: Ino) -> Target:
         """Raises FileNotFoundError (ENOENT) where there is no such inode."""
@@ -300,7 +301,9 @@ class AttributeRequests(Twins):
             self.set_registers(ino, fields)
 
     def read(self, ino: Ino) -> None:
-        """Note that somebody reads this: by the rules of `relatime`, see mount(8)."""
+        """Note that somebody reads this: by the rules of `relatime`, or not at all, see mount(8)."""
+        if not self.notes_reading:
+            return
         known, now_ns = self.accesses.get(ino), self.replica.wall_ns()
         until = (self.replica.latest_hlc, self.content.attributes(ino))
         if known is not None and known.until == until and now_ns - known.atime_ns < DAY_NS:

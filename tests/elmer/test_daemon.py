@@ -128,8 +128,8 @@ def test_a_mount_answers_when_the_command_returns_and_keeps_what_was_written(sit
 
 
 def test_a_mount_has_the_options_that_it_is_given(site):
-    refused = elmer("mount", site.store, site.path, "-o", "nosuid,ro", status=ExitStatus.USAGE)
-    assert "'ro' is none of dev, nodev, suid, nosuid, exec, noexec" in refused
+    refused = elmer("mount", site.store, site.path, "-o", "nosuid,allow_root", status=ExitStatus.USAGE)
+    assert "'allow_root' is none of dev, nodev, suid, nosuid, exec, noexec, rw, ro, relatime" in refused
     assert not site.is_mounted()
     site.mount("-o", "nosuid,nodev")
     assert options_of(site) >= {"nosuid", "nodev"}
@@ -140,6 +140,29 @@ def test_a_mount_has_the_options_that_it_is_given(site):
     elmer("umount", site.path)
     site.mount("-o", "noexec")
     assert options_of(site) & {"nosuid", "nodev", "noexec"} == {"noexec"}
+
+
+def test_reading_a_mount_with_noatime_moves_no_access_time(site):
+    past_ns = 1_000_000_000 * 10**9
+    for options in ("relatime", "noatime"):
+        site.mount("-o", options)
+        path = site / options
+        path.write_bytes(b"content")
+        os.utime(path, ns=(past_ns, past_ns))
+        assert path.read_bytes() == b"content"
+        assert (path.stat().st_atime_ns == past_ns) == (options == "noatime")
+        elmer("umount", site.path)
+
+
+def test_a_read_only_mount_shows_what_comes_and_takes_nothing(site):
+    site.mount()
+    (site / "f").write_bytes(b"content")
+    elmer("umount", site.path)
+    site.mount("-o", "ro")
+    assert (site / "f").read_bytes() == b"content"
+    for act in ((site / "f").unlink, (site / "d").mkdir, lambda: (site / "f").write_bytes(b"")):
+        with pytest.raises(OSError, match="Read-only file system"):
+            act()
 
 
 def options_of(site: Site) -> set[str]:

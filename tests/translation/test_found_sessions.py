@@ -591,8 +591,8 @@ def test_what_an_open_file_goes_on_from_stays_when_what_came_of_it_is_two_files(
 
 
 def test_what_is_written_to_an_entry_that_a_merge_brought_back_is_kept():
-    """A program at B has a conflict entry open and writes to it after it was removed; then A's addition, which
-    B had not seen, brings it back.  What was written went with the next version of any other file."""
+    """A program at B has a conflict entry open and writes to it after it was removed; then A's addition,
+    which B had not seen, brings it back.  What was written went with the next version of any other file."""
     a, b, entry = conflict()
     fh = b.open_file(entry)
     a.append(entry, ", more")
