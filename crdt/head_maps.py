@@ -6,6 +6,8 @@ older version gets a copy of the map of a head that came of it, taken back versi
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from crdt.blocks import NO_MAP, WritableMap
 from crdt.causality import Dot
 from crdt.facts import Ino, Ref, Version
@@ -20,6 +22,12 @@ def history_key(ref: Ref) -> bytes:
     return b"H" + ref[0].to_bytes(8, "big") + ref[1].to_bytes(8, "big")
 
 
+def spare_map(ref: Ref) -> int:
+    """The number of a map that is nobody's: less than that of any version."""
+    digest = blake2b(ref.ino.to_bytes(8, "big") + ref.version.to_bytes(8, "big"), digest_size=5).digest()
+    return int.from_bytes(digest, "big") | 1
+
+
 def head_of(ref: Ref, made: tuple[Dot, int, int], version: Version) -> Head:
     """A head without a block map, made at that dot and time."""
     return Head(ref, *made, version.size, version.mtime_ns, settles=version.settles)
@@ -32,13 +40,16 @@ class HeadMaps:
         self.state = state
         self.wanted = wanted
 
-    def head_at(self, descendant: Head, ref: Ref, closed: int) -> Head:
-        """Make a head of an older version on the branch of `descendant`."""
+    def head_at(self, descendant: Head, ref: Ref, map_id: int, *, closed: int = 0) -> Head:
+        """Make a head of an older version on the branch of `descendant`, with a map of this number.
+
+        SUBTLE: a map goes along with the branch, so the number of a version may be that of a newer one's.
+        """
         stored = self.state.version(ref)
         if stored is None:
             birth = self.state.known(ref.ino).births[0]
             return Head(ref, birth.dot, birth.hlc, birth.wall_ns, 0, birth.wall_ns, closed=closed)
-        map_id = self.map_at(descendant, ref, ref.version) if stored.fact.inline is None else NO_MAP
+        map_id = self.map_at(descendant, ref, map_id) if stored.fact.inline is None else NO_MAP
         head = head_of(ref, (stored.dot, stored.hlc, stored.wall_ns), stored.fact)
         return head._replace(map=map_id, map_ino=descendant.map_ino, closed=closed)
 
@@ -91,6 +102,7 @@ class HeadMaps:
     def map_at(self, head: Head, ref: Ref, map_id: int) -> int:
         """Make the map that an older version on the branch of `head` had, under the number `map_id`."""
         map_ino = Ino(head.map_ino)
+        assert map_id != head.map, f"{head.ref} would lose its map"
         copy = WritableMap(self.state, map_ino, map_id)
         if head.map:
             WritableMap(self.state, map_ino, head.map).copy_to(map_id)

@@ -134,7 +134,7 @@ class Heads:
             return
         extended = stored.fact.parents[0]
         if not any(is_on_branch(self.state, extended, head.ref) for head in own_heads(holder)):
-            holder.heads.append(self.maps.head_at(moved[0], extended, stored.hlc))
+            holder.heads.append(self.maps.head_at(moved[0], extended, extended.version, closed=stored.hlc))
 
     def drop(self, ref: Ref, hlc: int) -> None:
         """A removal meant this version to be gone."""
@@ -182,10 +182,12 @@ class Heads:
         beside = together(self.state, inode) if here else []
         extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
         head = head_of(ref, new[:3], version)
-        if version.bare and extended is not None:
-            head = self._extend_bare(inode, extended, head, version)
-        elif extended is not None:
-            head = self._extend(inode, extended, head, version, here=here)
+        if extended is not None:
+            old = self._as_held(inode, extended)
+            if version.bare:
+                head = self._extend_bare(inode, old, head, version)
+            else:
+                head = self._extend(inode, old, head, version, here=here)
         else:
             head = self._fork(inode, head, version, here=here)
         inode.heads = [other for other in inode.heads if other is not extended]
@@ -200,6 +202,15 @@ class Heads:
             self._stand_in(inode, head)
         if version.lineage is not None:
             self.continues(inode, version.lineage)
+
+    def _as_held(self, inode: Inode, head: Head) -> Head:
+        """Where an open file goes on from this head itself, whose content is not here, that must stay, and
+        not what is shown instead.  So of a conflict entry, which does not show what was before its branch."""
+        if head.before is None or head.ref not in self.held or head.before.ref in self.held:
+            return head
+        alone = head._replace(before=None)
+        self.maps.drop(inode, head.before, alone)
+        return alone
 
     def _show_instead(self, inode: Inode, parent: Ref, new: Head) -> None:
         """Where a head is not here yet and the file shows an older one, on which this one goes on: a program

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from crdt.absorption import hidden_under
 from crdt.blocks import EMPTY_DIGEST, NO_MAP
 from crdt.facts import Caller, Fact, Ino, Policy, Ref, Version, VersionId
-from crdt.head_maps import HeadMaps
+from crdt.head_maps import HeadMaps, spare_map
 from crdt.heads import FOR_OPEN, hiding_key
 from crdt.merging import Merged
 from crdt.rights import may_write, under
@@ -127,7 +127,8 @@ class ContentBase:
         stored = self.replica.state.version(ref)
         if stored is None or stored.fact.bare or stored.fact.inline is not None:
             return candidate._replace(ref=ref)
-        head = HeadMaps(self.replica.state, Wanted(self.replica.state)).head_at(candidate, ref, 0)
+        maps = HeadMaps(self.replica.state, Wanted(self.replica.state))
+        head = maps.head_at(candidate, ref, spare_map(ref))
         self.replica.state.commit()
         return head
 

@@ -603,3 +603,28 @@ def test_what_is_written_to_an_entry_that_a_merge_brought_back_is_kept():
     assert b.fs.read(fh, 0, 99) == b"from A and B"
     b.close(fh)
     assert sorted(exchange(a, b).values()) == ["from A and B", "from A, more", "from B", "text"]
+
+
+@pytest.mark.parametrize("text", ["!", "more" * 3_000])
+def test_an_entry_that_is_open_before_its_content_comes_stays_as_it_was_opened(text):
+    """B opens a conflict entry whose blocks are not here, and the next version of its branch comes with them.
+    What B goes on from was in no map any more: what B wrote replaced part of the newer one."""
+    a, b = shells(0, 0)
+    a.write("f", "0123456789" * 600)
+    b.hear(a)
+    a.append("f", "A" * 6_000)
+    b.hear(a, blocks=False)
+    b.append("f", "B")
+    (entry,) = [os.fsdecode(name) for name, _ in b.list() if name != b"f"]
+    fh = b.open_file(entry)
+    fa = a.open_file("f")
+    patch(a, fa, 7_000, b"a")
+    a.fs.flush(fa)
+    patch(a, fa, 12_000, text.encode())
+    a.close(fa)
+    b.hear(a)
+    assert b.fs.read(fh, 6_999, 3) == b"AAA"
+    patch(b, fh, 7_002, b"b")
+    b.close(fh)
+    found = {(value[7_000], value[7_002]) for value in exchange(a, b).values() if len(value) > 7_002}
+    assert found == {("a", "A"), ("A", "b")}
