@@ -104,8 +104,11 @@ class FileSystem:
         return target.shows and bool(target.inode.shown)
 
     def _is_open_by_name(self, owner: Inode) -> bool:
-        by_name = [handle for handle in self.handles.values() if handle.writes and not handle.is_unnamed]
-        return any(self.attributes.target(handle.ino).inode.ino == owner.ino for handle in by_name)
+        """By its own name, or by that of a file which goes on from its branch while it is open."""
+        by_name = {h.ino for h in self.handles.values() if h.writes and not h.is_unnamed}
+        held = [self.content.held(ino) for ino in by_name]
+        owners = {self.attributes.target(ino).inode.ino for ino in by_name}
+        return owner.ino in owners | {shown.owner for shown in held if shown is not None}
 
     def _held_heads(self) -> frozenset[Ref]:
         sessions = self.content.sessions
