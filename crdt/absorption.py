@@ -16,8 +16,8 @@ from typing import NamedTuple
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import BEFORE_ALL
 from crdt.facts import Policy, Ref
-from crdt.merging import is_any_merging, merges
-from crdt.rows import Head, Inode, StoredVersion
+from crdt.merging import is_any_merging, merges, origin
+from crdt.rows import Head, Inode
 from crdt.state import State, remember, version_key
 from crdt.versions import (
     Forks,
@@ -260,13 +260,9 @@ def compared_at(state: State, ref: Ref) -> bytes:
     stored = state.version(ref)
     if stored is None:
         return EMPTY_DIGEST
-    made: StoredVersion | None = stored
-    while made is not None and (made.fact.settles or made.fact.lineage is not None):
-        if is_any_merging(made.fact):
-            return MORE + version_key(ref)
-        ref = made.fact.parents[0]
-        made = state.version(ref)
-    return stored.fact.digest
+    first = origin(state, ref)
+    made = state.version(first)
+    return MORE + version_key(first) if made is not None and is_any_merging(made.fact) else stored.fact.digest
 
 
 def first_digest_at(state: State, ref: Ref) -> bytes:

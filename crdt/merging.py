@@ -47,6 +47,16 @@ def is_any_merging(version: Version) -> bool:
     return is_merging(version, Policy.BLOCKS) or is_merging(version, Policy.APPEND)
 
 
+def origin(state: State, ref: Ref) -> Ref:
+    """The version that brought what this one holds, which was chosen or renamed since."""
+    while (stored := state.version(ref)) is not None:
+        version = stored.fact
+        if is_any_merging(version) or not (version.settles or version.lineage is not None):
+            break
+        ref = version.parents[0]
+    return ref
+
+
 class Piece(NamedTuple):
     """Bytes of one of the heads; what that does not reach is zeros."""
 
@@ -96,10 +106,11 @@ def merged(state: State, policy: Policy, heads: Sequence[Head]) -> Merged | Head
 
 
 def merges(state: State, policy: Policy, heads: Sequence[Head]) -> bool:
-    """Do these heads show together by this policy?"""
-    if policy == Policy.BLOCKS:
-        return True
-    return policy == Policy.APPEND and _Walk(state, policy, [head.ref for head in heads]).is_whole
+    """Do these heads show together by this policy?  Not where they are one content that several sites chose
+    or renamed alike."""
+    if policy not in (Policy.BLOCKS, Policy.APPEND) or len({origin(state, head.ref) for head in heads}) == 1:
+        return False
+    return policy == Policy.BLOCKS or _Walk(state, policy, [head.ref for head in heads]).is_whole
 
 
 class _Walk:

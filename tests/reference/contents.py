@@ -218,13 +218,8 @@ class Contents:
     def compared(self, ref: Ref) -> object:
         """What several heads showed together is like no other content, also where it was chosen or renamed
         since."""
-        made = self.versions.get(ref)
-        while made is not None and made.fact.parents and (made.fact.settles or made.fact.lineage):
-            known = Ref(made.fact.ino, made.fact.version)
-            if self.merging.is_any_merging(known):
-                return known
-            made = self.versions.get(made.fact.parents[0])
-        return self.content(ref)
+        first = self.merging.origin(ref)
+        return first if first in self.versions and self.merging.is_any_merging(first) else self.content(ref)
 
     def adds_nothing(self, path: Path, other: Path, *, shows_more: bool = False) -> bool:
         """Is the content at the end of `path` in the history of `other` since their fork?

@@ -36,7 +36,10 @@ class Merging:
         self.versions, self.content, self.owner = versions, content, owner
 
     def shown(self, policy: Policy, heads: Sequence[Ref]) -> bytes | None:
-        """Return what these heads show together, the one that leads first; None where each is for itself."""
+        """Return what these heads show together, the one that leads first; None where each is for itself, or
+        all are one content that several sites chose or renamed alike."""
+        if len(heads) > 1 and len(set(map(self.origin, heads))) == 1:
+            return None
         if policy == Policy.BLOCKS:
             return self._blocks(heads)
         if policy == Policy.APPEND:
@@ -49,6 +52,16 @@ class Merging:
 
     def is_any_merging(self, ref: Ref) -> bool:
         return self._is_merging(ref, Policy.BLOCKS) or self._is_merging(ref, Policy.APPEND)
+
+    def origin(self, ref: Ref) -> Ref:
+        """The version that brought what this one holds: it was chosen or renamed since."""
+        made = self.versions.get(ref)
+        while made is not None and made.fact.parents and not self.is_any_merging(ref):
+            if not made.fact.settles and made.fact.lineage is None:
+                break
+            ref = made.fact.parents[0]
+            made = self.versions.get(ref)
+        return ref
 
     def _came_of(self, head: Ref, policy: Policy) -> set[Ref]:
         """The versions whose content a head goes on from, with itself."""

@@ -439,3 +439,22 @@ def test_a_choice_of_what_heads_show_together_hides_what_that_hides():
     a.remove(entry)
     assert a.shows == {"a": "3", "f": "3"}
     assert exchange(*peers) == {"a": "3", "f": "3"}
+
+
+@pytest.mark.parametrize("policy", [b"append", b"blocks"])
+def test_what_two_sites_renamed_alike_is_one_content(policy):
+    """A log has a second name, at which another file holds the same: that shows once.  A and B each rename
+    the log over t.  The two versions that say so were shown together, and that is like no other content: the
+    other file came out beside it."""
+    a, b = shells(0, 0)
+    a.create("log")
+    a.fs.setxattr(a.stat("log").ino, b"user.elmer.merge", policy)
+    a.write("log", "1")
+    a.write("t", "t")
+    b.hear(a)
+    a.link("log", "u")
+    b.write("u", "1")
+    assert exchange(a, b) == {"log": "1", "t": "t", "u": "1"}
+    a.move("log", "t")
+    b.move("log", "t")
+    assert exchange(a, b) == {"t": "1", "u": "1"}
