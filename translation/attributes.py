@@ -336,6 +336,9 @@ class AttributeRequests(Twins):
     def set_registers(self, ino: Ino, fields: dict[Field, int]) -> None:
         """Set registers of an inode, of all members of a union; a conflict entry gets its own."""
         target = self.target(ino)
+        if fields.keys() & PARTING and target.merged is not None and self.view.twins(ino) != {ino}:
+            self.make_one(target.inode)  # to settle what hides under that
+            target = self.target(ino)
         moment = self.replica.begin()
         facts: list[Fact] = []
         meant: list[Entry] = []

@@ -62,8 +62,9 @@ class FileSystem:
         self.attributes = AttributeRequests(replica, self.content)
         self.base.requests = self.attributes
         self.policies = MergePolicies(self.attributes)
-        self.names.held = self._held
-        self.names.make_version = self.base.shown_to_write
+        for intents in (self.names, self.attributes):
+            intents.held = self._held
+            intents.make_version = self.base.shown_to_write
         self.orphans = Orphans(self.names, self.attributes)
         self.base.keeps = self._keeps_unnamed
         self.base.on_version = self._named_again

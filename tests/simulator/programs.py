@@ -114,6 +114,8 @@ class Programs:
             return files
         entries = [entry for _, entry in self.fs.listing.walk() if not entry.is_directory]
         owners = files | {self._written_to(entry) for entry in entries if entry.ino in files}
+        # A branch that is open may hide, and then is no entry.
+        owners |= {self.fs.attributes.target(handle.ino).inode.ino for handle in self.handles.opened}
         return owners | {entry.ino for entry in entries if self._written_to(entry) in owners}
 
     def _written_to(self, entry: Entry) -> Ino:

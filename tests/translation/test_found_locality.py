@@ -458,3 +458,22 @@ def test_what_two_sites_renamed_alike_is_one_content(policy):
     a.move("log", "t")
     b.move("log", "t")
     assert exchange(a, b) == {"t": "1", "u": "1"}
+
+
+def test_a_change_of_mode_of_what_heads_show_together_leaves_what_shows():
+    """A log shows what A and B added, and under its second name another file hides.  The change of mode
+    parted the two by a version of what one of the heads holds: what the other had added was in conflict."""
+    a, b = shells(0, 0)
+    a.create("log")
+    a.fs.setxattr(a.stat("log").ino, b"user.elmer.merge", b"append")
+    a.write("log", "1")
+    b.hear(a)
+    a.append("log", "2")
+    b.append("log", "3")
+    b.write("f", "1")
+    a.link("log", "f")
+    shown = exchange(a, b)
+    assert shown == {"f": "123", "log": "123"}
+    a.chmod("log", 0o600)
+    assert a.shows == shown
+    assert exchange(a, b) == shown
