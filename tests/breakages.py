@@ -439,8 +439,8 @@ BREAKAGES = [
     Breakage(
         "blocks that two wrote do not show together",
         "crdt/merging.py",
-        "    if policy == Policy.BLOCKS:\n        return True\n",
-        "    if policy == Policy.BLOCKS:\n        return False\n",
+        "return policy == Policy.BLOCKS or _Walk",
+        "return policy == Policy.APPEND and _Walk",
         (
             f"{MERGING}::test_row_21_of_one_block_that_two_wrote_the_newest_shows",
             f"{MERGING}::test_row_22_blocks_that_two_wrote_at_once_are_one_file",
