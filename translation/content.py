@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from crdt.blocks import INLINE_MAX
@@ -207,6 +207,13 @@ class Content:
 
     def _share_branch(self, session: Gathered, head: Ref) -> bool:
         return session.base.head == head and not session.detached
+
+    def keep(self, files: Iterable[Ino]) -> None:
+        """What these files show was let go under another name: it is written anew with the next flush."""
+        for ino in files:
+            session = self.sessions.get(ino)
+            if session is not None and not session.detached:
+                session.keep(self.base.now_ns())
 
     # Versions and drafts.
 

@@ -213,9 +213,11 @@ class FileSystem:
         entry = self.names.find(Ino(parent), name)
         if not entry.is_directory:
             self._flush_before_removal(entry)
+        shown_on = self._shown_on(entry)
         entry = self.names.unlink(Ino(parent), name)
         self._removed(entry)
         self._follow_choices()
+        self.content.keep(shown_on)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         self.names.rmdir(Ino(parent), name)
@@ -224,10 +226,13 @@ class FileSystem:
         entry = self.names.find(Ino(parent), name)
         if not entry.is_directory:
             self.content.flush(entry.ino)
+        goes = self.replica.view.lookup(Ino(new_parent), new_name) if self.content.sessions else None
+        shown_on = [] if goes is None else self._shown_on(goes)
         replaced = self.names.rename(Ino(parent), name, Ino(new_parent), new_name)
         if replaced is not None:
             self._removed(replaced)
         self._follow_choices()
+        self.content.keep(shown_on)
 
     def _follow_choices(self) -> None:
         """A choice or a rename made a version of the content that an open file goes on from, or gave its
@@ -243,6 +248,17 @@ class FileSystem:
         """What other names keep, or alternatives might bring back, is a version before its name goes."""
         if self.content.is_changed(entry.ino) and self.names.has_other_names(entry):
             self.content.flush(entry.ino)
+
+    def _shown_on(self, entry: Entry) -> list[Ino]:
+        """The files that show, as they are open, what goes with this entry.  Who removes it may take it for a
+        second copy: it is one as long as they are open, and was not shown what the file holds else."""
+        sessions = self.content.sessions
+        if not sessions or entry.is_directory or (entry.top is None and self.names.has_other_names(entry)):
+            return []
+        own = {entry.ino, *(twin.ino for twin in entry.twins)}
+        others = [session for session in sessions.values() if session.ino not in own and not session.detached]
+        meant = set(self.names.meant_by(entry)) if others else set()
+        return [session.ino for session in others if session.base.head in meant]
 
     def _removed(self, entry: Entry) -> None:
         """What is written from now on to a file that has no name left here stays here.

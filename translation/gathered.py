@@ -257,6 +257,10 @@ class Gathered:
 
     def _touch(self, now_ns: int) -> None:
         self.mtime_ns = now_ns
+        self.keep(now_ns)
+
+    def keep(self, now_ns: int) -> None:
+        """Be a version with the next flush, as it is."""
         self.changed = True
         self.since_ns = self.since_ns or now_ns
 

@@ -628,3 +628,29 @@ def test_an_entry_that_is_open_before_its_content_comes_stays_as_it_was_opened(t
     b.close(fh)
     found = {(value[7_000], value[7_002]) for value in exchange(a, b).values() if len(value) > 7_002}
     assert found == {("a", "A"), ("A", "b")}
+
+
+@pytest.mark.parametrize("act", ["remove", "replace", "remove a file of its own"])
+def test_the_second_copy_of_what_an_open_file_shows_is_not_the_only_one(act):
+    """A has f open, which shows A's branch, though B's leads since a merge; that branch is a conflict entry,
+    too, with the same content.  Who removed it as a copy had nothing of it left when f was closed."""
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    fh = a.open_file("f")
+    a.write("f", "from A")
+    b.write("f", "from B")
+    a.hear(b)
+    (entry,) = a.shows.keys() - {"f"}
+    assert a.shows == {"f": "from A", entry: "from A"}
+    if act.endswith("own"):
+        a.chmod(entry, 0o600)
+    if act.startswith("replace"):
+        a.save(entry, "saved")
+        assert a.shows == {"f": "from A", entry: "saved"}
+    else:
+        a.remove(entry)
+        assert a.shows == {"f": "from A"}
+    a.close(fh)
+    left = ["saved"] * act.startswith("replace")
+    assert sorted(exchange(a, b).values()) == ["from A", "from B", *left]
