@@ -98,7 +98,7 @@ class Locality:
         for entry in stood:
             yield self._put_aside(after, entry)
         for orphan, hidden in orphaned:
-            yield self.live.split(orphan, hidden)
+            yield self.live.split(orphan, [] if self._is_bare(orphan.heads[0]) else hidden)
 
     def _stood(self, after: View, names: Collection[NameKey]) -> list[Entry]:
         """What stood at these names and is not meant, the deepest first; also in a directory that makes one
@@ -174,7 +174,7 @@ class Locality:
             return []
         if any(other.ref == was for other in surviving(after.state, row_of(after.state, now.owner))):
             return []  # it hides under another, and so would a version of it
-        return [self.intents.version(self.moment, entry.owner, was, [], is_edit=True)]
+        return self._version(entry.owner, was, [], is_edit=True)
 
     def _hold_alone(self, after: View, entry: Entry) -> list[Fact]:
         """Settle what hides under a content, where by the merge policy the two would show together now that
@@ -182,7 +182,7 @@ class Locality:
         hidden = self._still_heads(after, entry, self.intents.hidden(entry))
         if not hidden:
             return []
-        return [self.intents.version(self.moment, entry.owner, self.intents.head_of(entry), hidden)]
+        return self._version(entry.owner, self.intents.head_of(entry), hidden)
 
     def _hold_twins(self, after: View, entry: Entry) -> list[Fact]:
         """A twin that would come to show goes, as it would with the first change of what shows: it added
@@ -196,13 +196,23 @@ class Locality:
             return []
         facts, settled = self.intents.remove_twins(replace(entry, twins=tuple(out)), dropping=False)
         settled += self.intents.hidden(entry)
-        if settled:
-            facts.append(self.intents.version(self.moment, entry.owner, head, settled))
-        return facts
+        version = self._version(entry.owner, head, settled) if settled else []
+        return [*facts, *version] if version or not settled else []
+
+    def _version(self, ino: Ino, head: Ref, over: Sequence[Ref], *, is_edit: bool = False) -> list[Fact]:
+        """A version that holds a content; nothing where nobody here knows it yet, in the middle of a pass."""
+        if self._is_bare(head):
+            return []
+        return [self.intents.version(self.moment, ino, head, over, is_edit=is_edit)]
+
+    def _is_bare(self, head: Ref) -> bool:
+        stored = self.intents.state.version(head)
+        return stored is not None and stored.fact.bare
 
     def _still_heads(self, after: View, entry: Entry, hidden: Sequence[Ref]) -> list[Ref]:
         """Of what hides, with an entry or under it, what this commit does not settle itself."""
-        if not _is_head(after.state, self.intents.head_of(entry)):
+        head = self.intents.head_of(entry)
+        if not _is_head(after.state, head) or self._is_bare(head):
             return []
         return [ref for ref in hidden if _is_head(after.state, ref)]
 
@@ -212,8 +222,7 @@ class Locality:
         facts = self.intents.place_again(self.intents.inode(entry.ino), link, entry.raw)
         buried = self.intents.buried(self.intents.inode(entry.ino))
         if buried:
-            head = self.intents.head_of(entry)
-            facts.append(self.intents.version(self.moment, entry.ino, head, buried))
+            facts += self._version(entry.ino, self.intents.head_of(entry), buried)
         return facts
 
     # -- orphans -----------------------------------------------------------------------------------
