@@ -107,14 +107,17 @@ def choose(copy: Copy, conflict: Conflict, way: str) -> Choice | None:
             chosen = entry.content + NEW_DATA
         case _:
             chosen = entry.content
-    return Choice(way, copy, chosen, is_log(copy, conflict))
+    policy = policy_of(copy, conflict)
+    if policy == b"blocks":
+        chosen = None  # a choice writes each block, and of two who do so at once the last one counts
+    return Choice(way, copy, chosen, policy == b"append")
 
 
-def is_log(copy: Copy, conflict: Conflict) -> bool:
+def policy_of(copy: Copy, conflict: Conflict) -> bytes:
     try:
-        return copy.fs.getxattr(conflict.ino, merge_policy.XATTR) == b"append"
+        return copy.fs.getxattr(conflict.ino, merge_policy.XATTR)
     except OSError:
-        return False
+        return b""
 
 
 def chosen_by(copy: Copy, before: VersionVector) -> bytes | None:
