@@ -12,7 +12,7 @@ between the heads and the fork.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cmp_to_key
 from typing import NamedTuple
 
@@ -256,10 +256,12 @@ def _is_settlement_of_dropped(state: State, inode: Inode, ref: Ref) -> bool:
     stored = state.version(ref)
     if stored is None or not stored.fact.settles:
         return False
-    for parent in stored.fact.parents:
-        if not was_dropped(state, inode, parent) and not _is_settlement_of_dropped(state, inode, parent):
-            return False
-    return True
+    return are_dropped(state, inode, stored.fact.parents)
+
+
+def are_dropped(state: State, inode: Inode, refs: Iterable[Ref]) -> bool:
+    """Were all of these meant to be gone, or are they settlements of what was?  So would one of them be."""
+    return all(was_dropped(state, inode, r) or _is_settlement_of_dropped(state, inode, r) for r in refs)
 
 
 def was_dropped(state: State, inode: Inode, ref: Ref) -> bool:

@@ -45,7 +45,7 @@ from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
 from crdt.rows import Head, Inode, Link, Row, Shown, stamped_list
 from crdt.showing import showing
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import is_named, is_on_branch, surviving
+from crdt.versions import are_dropped, is_named, is_on_branch, surviving
 from crdt.versions import owner as owner_of
 from crdt.view import shown_xattr
 from translation.replica import Moment, Replica
@@ -354,7 +354,8 @@ class Intents:
         """
         parents = (head, *sorted(set(settled) - {head}))
         stored = self.state.version(head)
-        settles = lineage is None and not is_edit and not all(map(self._is_covered, parents))
+        of = self.inode(owner_of(self.state, head))
+        settles = lineage is None and not is_edit and not are_dropped(self.state, of, parents)
         number = _choice(parents) if settles else VersionId(moment.dot)
         if stored is None:
             mtime_ns = self.inode(head.ino).births[0].wall_ns
@@ -391,12 +392,6 @@ class Intents:
         inode = self.inode(owner_of(self.state, parents[0]))
         others = (owner_of(self.state, ref) for ref in parents[1:])
         return size if inode.policy == Policy.APPEND and inode.ino not in others else None
-
-    def _is_covered(self, ref: Ref) -> bool:
-        inode = self.state.inode(ref.ino)
-        if inode is None:
-            return False
-        return any(head.ref == ref and head.dropped for head in inode.heads)
 
     def split(self, entry: Entry, settled: Iterable[Ref] = ()) -> list[Fact]:
         """A content conflict entry becomes a file of its own: the same inode and link wherever it is done.

@@ -303,9 +303,9 @@ class Programs:
             self.fs.removexattr(known.ino, name)
 
     def touch(self, path: SymbolicPath, mtime_ns: int) -> None:
-        known = self.stat(*self.resolve(path))
-        self.fs.setattr(known.ino, mtime_ns=mtime_ns)
-        now = self.stat(*self.resolve(path))
+        parent, name = self.resolve(path)  # once: what was written before may come to show beside it
+        self.fs.setattr(self.stat(parent, name).ino, mtime_ns=mtime_ns)
+        now = self.stat(parent, name)
         require(now.mtime_ns == mtime_ns, "POSIX", f"{path} has another mtime than it was given")
 
     # -- open files ------------------------------------------------------------------------------

@@ -422,3 +422,23 @@ def test_what_two_settled_was_let_go_by_the_first_of_them():
     exchange(*peers)
     heads = [peer.replica.state.inode(ino).heads for peer in peers]
     assert len({head.closed for found in heads for head in found if head.closed}) == 1
+
+
+def test_opposite_choices_lose_nothing_where_one_content_had_replaced_the_other():
+    """A saves over f and removes that, while B renames what was there to g, and C what A saved.  The two
+    stand at g in conflict.  A meant both to be gone: what it saved had settled the other.  So a choice of
+    either was one of what was removed, and no edit: B and C removed each the other's, and both were gone."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "old")
+    exchange(*peers)
+    b.move("f", "g")
+    a.save("f", "saved")
+    c.hear(a)
+    c.move("f", "g")
+    a.remove("f")
+    shown = exchange(*peers)
+    (entry,) = shown.keys() - {"g"}
+    assert sorted(shown.values()) == ["old", "saved"]
+    b.remove(entry)
+    c.remove("g")
+    assert sorted(exchange(*peers).values()) == ["old", "saved"]
