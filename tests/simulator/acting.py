@@ -16,9 +16,7 @@ from tests.simulator.ledger import TOKEN_SIZE
 from tests.simulator.locality import (
     ALL_BITS,
     ANYTHING,
-    SET_ID,
     SET_USER_ID,
-    Face,
     Faces,
     chmoded,
     chowned,
@@ -94,7 +92,7 @@ class Unsettled:
         want = {p: f._replace(content=ANYTHING) if f.ino in files else f for p, f in want.items()}
         hiding = self._under_others(shown)
         want, shown = (
-            {p: without_set_id(f) if p in hiding else f for p, f in side.items()} for side in (want, shown)
+            {p: f._replace(mode=0) if p in hiding else f for p, f in side.items()} for side in (want, shown)
         )
         if around:
             want, shown = (
@@ -105,14 +103,17 @@ class Unsettled:
 
 
     def _under_others(self, shown: Faces) -> set[bytes]:
-        """The paths of files that have one of these as a twin: twins show the mode that all leave, and none
-        leaves a program its privileges with a content that was not seen."""
+        """The paths of files that have one of these as a twin: twins show the mode that all leave, and one
+        that comes, or whose content was not seen, may leave less."""
         twins = self.programs.site.replica.view.twins
-        return {path for path, f in shown.items() if f.is_file and twins(Ino(f.ino)) & self.files}
+        hiding = {path: twins(Ino(face.ino)) for path, face in shown.items() if face.is_file}
+        return {path for path, inos in hiding.items() if self.files & {*inos, *map(self._branch_of, inos)}}
 
-
-def without_set_id(face: Face) -> Face:
-    return face._replace(mode=face.mode & ~SET_ID)
+    def _branch_of(self, ino: Ino) -> Ino:
+        """The file whose branch this one was before it became a file of its own; or it itself."""
+        inode = self.programs.site.replica.state.inode(ino)
+        claimed = None if inode is None else inode.birth.claims
+        return ino if claimed is None else claimed.ino
 
 
 def stem(path: bytes) -> bytes:

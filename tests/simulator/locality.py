@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.walk import Found
 
-SET_USER_ID, SET_ID, ALL_BITS = 0o4000, 0o6000, 0o7777
+SET_USER_ID, ALL_BITS = 0o4000, 0o7777
 ANY = -1  # an inode number that is new; of an orphan that gets a name, the mode that it had
 ANYTHING = b"<anything>"  # a content that is not looked at
 
