@@ -113,7 +113,7 @@ class Heads:
 
     def _keep_for_open(self, inode: Inode, old: Head) -> None:
         """An open file may go on from this head, which is one no more: what came of it shows it still."""
-        if old.ref not in self.held:
+        if old.ref not in self.held or any(head.ref == old.ref for head in own_heads(inode)):
             return
         for at, head in enumerate(inode.heads):
             if head.before is None and is_on_branch(self.state, old.ref, head.ref):

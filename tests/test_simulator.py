@@ -30,6 +30,12 @@ def test_the_same_seed_gives_the_same_trace_twice():
         assert once.history == again.history
 
 
+def test_a_head_that_an_open_file_goes_on_from_is_not_kept_a_second_time():
+    """This history makes another file of a branch that shows such a head instead of its own content.  That
+    head was to show itself instead, on one map, which the next version took along: zeros were written."""
+    assert simulate(10228796).failure is None
+
+
 def test_a_history_can_be_played_again_without_its_generator():
     run = simulate(7)
     world = World(run.setup)
