@@ -56,10 +56,11 @@ class PrintedReport:
     "-o",
     "options",
     metavar="OPTION[,OPTION]",
-    default="",
-    callback=lambda _, __, given: _checked_options(given),
-    help="As of mount(8): dev, nodev, suid, nosuid, exec, noexec, ro, rw, noatime, relatime.  Default: what"
-    " root mounts has dev and suid, what others mount has neither.",
+    multiple=True,
+    callback=lambda _, __, given: _checked_options(",".join(given)),
+    help="As of mount(8): dev, nodev, suid, nosuid, exec, noexec, ro, rw, noatime, relatime.  Of two that"
+    " contradict each other the last one counts.  Default: what root mounts has dev and suid, what others"
+    " mount has neither.",
 )
 @level_option
 @json_option
@@ -214,14 +215,19 @@ def _check_unused(directory: StoreDirectory) -> None:
 
 
 def _checked_options(given: str) -> list[str]:
-    """Return the options of mount(8).  Raises BadParameter for what it is not for a person to choose."""
+    """Return the options of mount(8), the last one of each pair that contradicts itself.
+
+    Raises BadParameter for what it is not for a person to choose.
+    """
     from elmer.fuse import CHOICES
 
-    options = [option for option in given.split(",") if option]
-    for option in options:
-        if option not in CHOICES:
-            raise click.BadParameter(f"'{option}' is none of {', '.join(CHOICES)}", param_hint="'-o'")
-    return options
+    pair_of = {option: pair for pair in CHOICES for option in pair}
+    chosen: dict[tuple[str, str], str] = {}
+    for option in filter(None, given.split(",")):
+        if option not in pair_of:
+            raise click.BadParameter(f"'{option}' is none of {', '.join(pair_of)}", param_hint="'-o'")
+        chosen[pair_of[option]] = option
+    return list(chosen.values())
 
 
 def _checked(listen: str | None, url: str | None) -> tuple[str | None, str | None]:

@@ -46,7 +46,8 @@ BLOCKS_S = 30.0
 
 FOR_EVER_S = 1e6
 OF_ROOT = ("dev", "suid")
-CHOICES = ("dev", "nodev", "suid", "nosuid", "exec", "noexec", "rw", "ro", "relatime", "noatime")
+# What a person chooses of mount(8), in pairs that contradict each other.
+CHOICES = (("dev", "nodev"), ("suid", "nosuid"), ("exec", "noexec"), ("rw", "ro"), ("relatime", "noatime"))
 NAME_BYTES_MAX = 255
 # What programs take as the size of their buffers: as much as one request carries.
 IO_SIZE_BYTES = 128 << 10

@@ -142,6 +142,19 @@ def test_a_mount_has_the_options_that_it_is_given(site):
     assert options_of(site) & {"nosuid", "nodev", "noexec"} == {"noexec"}
 
 
+@pytest.mark.parametrize(
+    ("given", "mounted"),
+    [
+        (["-o", "ro,rw"], {"rw", "nosuid"}),
+        (["-o", "nosuid,rw", "-o", "ro"], {"ro", "nosuid"}),
+        (["-o", "ro", "-o", "suid,nosuid"], {"ro", "nosuid"}),
+    ],
+)
+def test_of_two_options_that_contradict_each_other_the_last_one_counts(site, given, mounted):
+    site.mount("-o", "nosuid", *given)
+    assert options_of(site) & {"ro", "rw", "nosuid", "suid"} == mounted
+
+
 def test_reading_a_mount_with_noatime_moves_no_access_time(site):
     past_ns = 1_000_000_000 * 10**9
     for options in ("relatime", "noatime"):
