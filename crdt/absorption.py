@@ -175,9 +175,7 @@ def hides(state: State, shown: End, end: End, common: Ref | None, *, head_first:
     return not adds_nothing(state, shown, end, common)
 
 
-def adds_nothing(
-    state: State, end: End, other: End, common: Ref | None, *, shows_more: bool = False
-) -> bool:
+def adds_nothing(state: State, end: End, other: End, common: Ref | None, *, shows_more: bool = False) -> bool:
     """Is the content at the end of one line in the history of the other since they parted?
 
     A content that was chosen over that history is news.  Strangers, which never parted, are compared by what

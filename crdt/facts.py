@@ -241,9 +241,7 @@ class Acknowledgement(NamedTuple):
     dot: Dot
 
 
-Fact = (
-    Birth | Placement | Removal | Pin | Version | Register | Xattr | Member | Setting | Acknowledgement
-)
+Fact = Birth | Placement | Removal | Pin | Version | Register | Xattr | Member | Setting | Acknowledgement
 
 
 class Commit(NamedTuple):

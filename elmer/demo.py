@@ -254,9 +254,7 @@ class _Quarters:
 def _judge_list(facts: Facts) -> Verdict:
     """The list names what stands beside the files, no more and no less."""
     kinds = sorted(conflict["kind"] for conflict in facts.conflicts)
-    listed = {
-        conflict["path"].lstrip("/").removeprefix(f"{COPIED}/") for conflict in facts.conflicts
-    }
+    listed = {conflict["path"].lstrip("/").removeprefix(f"{COPIED}/") for conflict in facts.conflicts}
     shown = {name for name in facts.seen if ".conflict-" in name}
     return Verdict(
         kinds == ["content", "name", "name"] and listed == shown and len(facts.records) == 2,

@@ -431,8 +431,8 @@ BREAKAGES = [
     Breakage(
         "an acknowledgement is of all that is overruled of a file",
         "crdt/records.py",
-        "bytes([kind]) + dot.to_bytes(8, \"big\")",
-        "b\"\"",
+        'bytes([kind]) + dot.to_bytes(8, "big")',
+        'b""',
         (f"{RECORDS}::test_what_was_overruled_unheard_of_is_not_acknowledged",),
     ),
     # -- merge policies --------------------------------------------------------------------------------

@@ -164,9 +164,7 @@ def test_an_interrupted_run_leaves_nothing_behind(place, signal_number, status):
     )
     signal.signal(signal.SIGINT, ours)
     escaped = str(place).replace(" ", r"\040")
-    assert wait_until(lambda: escaped in mounts(), DEADLINE_S), (
-        "the floor was never mounted"
-    )
+    assert wait_until(lambda: escaped in mounts(), DEADLINE_S), "the floor was never mounted"
     child.send_signal(signal_number)
     assert child.wait(DEADLINE_S) == status
 

@@ -300,6 +300,5 @@ def test_the_tour_in_the_readme_prints_what_it_says(place: Path):
     printed = run_as_a_person([command for command, _ in told], place)
     home = str(place / "tour")
     assert [(command, without_what_varies(lines, home)) for command, lines in told] == [
-        (command, without_what_varies(lines, home))
-        for (command, _), lines in zip(told, printed, strict=True)
+        (command, without_what_varies(lines, home)) for (command, _), lines in zip(told, printed, strict=True)
     ]

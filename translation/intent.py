@@ -320,9 +320,7 @@ class Intents:
         left = self._left(inode, link)
         return Removal(inode.ino, link, known.context(), known.has_split(), seen, tuple(drops), left)
 
-    def set(
-        self, inode: Inode, field: Field, value: int, seen: Sequence[Ref] | None = None
-    ) -> Register:
+    def set(self, inode: Inode, field: Field, value: int, seen: Sequence[Ref] | None = None) -> Register:
         """A register.  One of mode, owner or group has seen the contents, and one of the mode the owner."""
         contexts = [inode.register_context(field)]
         if field in PERMISSIONS:

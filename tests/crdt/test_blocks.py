@@ -19,9 +19,7 @@ PARENT = Ref(INO, VersionId(1))
 
 # Few indices, on both sides of where a row ends.
 LAST = (MAP_CHUNK << 32) - 1
-indices = st.sampled_from(
-    [0, 1, 2, MAP_CHUNK - 1, MAP_CHUNK, MAP_CHUNK + 1, 3 * MAP_CHUNK, 1 << 25, LAST]
-)
+indices = st.sampled_from([0, 1, 2, MAP_CHUNK - 1, MAP_CHUNK, MAP_CHUNK + 1, 3 * MAP_CHUNK, 1 << 25, LAST])
 hashes = st.sampled_from([HOLE] + [bytes([n]) * 32 for n in (1, 2, 3)])
 cuts = st.none() | st.builds(
     lambda index, rest: index * BLOCK_SIZE + rest,

@@ -101,7 +101,6 @@ class Unsettled:
             )
         return want, shown
 
-
     def _under_others(self, shown: Faces) -> set[bytes]:
         """The paths of files that have one of these as a twin: twins show the mode that all leave, and one
         that comes, or whose content was not seen, may leave less."""
