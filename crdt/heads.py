@@ -71,14 +71,19 @@ class Heads:
             self._hid |= {holder.ino, claimant.ino}
         holder.heads = [head for head in holder.heads if head not in moved]
         claimant.heads += [self._parted(holder, head, top) for head in moved]
-        for at, head in enumerate(holder.heads):  # what was shown instead of it is another file's now
-            if head.before is not None and self._is_claimed(top, head.before):
-                holder.heads[at] = head._replace(before=None)
         self.wanted.move(holder.ino, claimant.ino, moved)
         self._claim_settled(claimant, holder, top)
+        holder.heads = [self._without_claimed(top, head) for head in holder.heads]
+        holder.settled = [(self._without_claimed(top, head), by) for head, by in holder.settled]
         self._give_back(holder, top, own_heads(claimant))
         self.state.edit(top.ino).splits.append((top, claimant.ino))
         self.touched |= {holder.ino, claimant.ino}
+
+    def _without_claimed(self, top: Ref, head: Head) -> Head:
+        """What was shown instead of a head is another file's now."""
+        if head.before is None or not self._is_claimed(top, head.before):
+            return head
+        return head._replace(before=None)
 
     def _parted(self, holder: Inode, head: Head, top: Ref) -> Head:
         """A file that was split off shows nothing that was before its branch."""
@@ -93,6 +98,7 @@ class Heads:
         """What was settled by a version outside of the claimed branch is a closed head of the claimant."""
         claimed = [pair for pair in holder.settled if self._is_claimed(top, pair[0])]
         holder.settled = [pair for pair in holder.settled if pair not in claimed]
+        claimed = [(self._parted(holder, head, top), by) for head, by in claimed]
         claimant.settled += [pair for pair in claimed if is_on_branch(self.state, top, pair[1])]
         self.wanted.move(holder.ino, claimant.ino, [head for head, _ in claimed])
         self._reopen(claimant, [pair for pair in claimed if pair not in claimant.settled])
@@ -349,13 +355,19 @@ class Heads:
         if own:
             if own[0].before is not None:
                 self._hid.add(inode.ino)
-            inode.settled.append((own[0], by))
             inode.heads = [head for head in inode.heads if head.ref != parent]
+            inode.settled.append((self._with_its_own(inode, own[0]), by))
             return
         other = self.state.edit(owner(self.state, parent))
         _close(other, parent, hlc)
         self._relate(inode, other)
         self.touched.add(other.ino)
+
+    def _with_its_own(self, inode: Inode, settled: Head) -> Head:
+        """What was settled shows no other head instead any more: that one goes on, and its map with it."""
+        if any(settled.before is not None and settled.before.ref == head.ref for head in inode.heads):
+            return settled._replace(before=None)
+        return settled
 
     def continues(self, inode: Inode, lineage: Ref) -> None:
         """A file goes on from a version of another: whether that is let go decides what is its past."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crdt.facts import Ino
-from tests.shell import shells
-from translation.branch import read_branch
+from tests.shell import entry_of, exchange, shells
+from translation.branch import BlocksMissing, read_branch
 
 
 @pytest.mark.parametrize("size", [100, 100_000], ids=["in the version", "in blocks"])
@@ -31,3 +31,71 @@ def test_a_version_that_nobody_kept_is_what_it_was_and_leaves_the_newer_one_alon
         assert read_branch(a.fs.base, taken_back, 0, size + 9) == old
         assert a.read("f") == new
     assert a.findings() == []
+
+
+def test_what_showed_for_a_content_that_was_settled_keeps_its_blocks_when_that_is_a_file_of_its_own():
+    """C waits for B's large content, and what C wrote shows at both; B removes its entry, A makes it a file.
+
+    At C the file f lost its block map when what B had written came there as A's file, and read as zeros.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "x" * 40_000)
+    exchange(*peers)
+    b.append("f", "from B")
+    c.hear(b, blocks=False)
+    c.append("f", "from C")
+    a.hear(b, c)
+    b.hear(c)
+    entry = entry_of(a.shows, "f", "B")
+    a.move(entry, "mine")
+    b.remove(entry)
+    c.hear(b, blocks=False)
+    c.hear(a, blocks=False)
+    c.fetch(a)
+    assert c.findings() == []
+    assert c.read("f")[-6:] == b"from C"
+    assert exchange(*peers) == {"f": "x" * 40_000 + "from C", "mine": "x" * 40_000 + "from B"}
+
+
+def test_what_showed_for_a_content_that_was_settled_is_not_what_was_made_of_it_since():
+    """As before; C goes on from what shows before it hears of A's file, so that is what B had written."""
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "x" * 40_000)
+    exchange(*peers)
+    b.append("f", "from B")
+    c.hear(b, blocks=False)
+    c.append("f", "from C")
+    a.hear(b, c)
+    b.hear(c)
+    entry = entry_of(a.shows, "f", "B")
+    a.move(entry, "mine")
+    b.remove(entry)
+    c.hear(b, blocks=False)
+    c.append("f", ", later")
+    c.hear(a, blocks=False)
+    assert c.findings() == []
+    c.fetch(a)
+    assert c.findings() == []
+    assert exchange(*peers) == {"f": "x" * 40_000 + "from C, later", "mine": "x" * 40_000 + "from B"}
+
+
+def test_a_settled_content_that_is_a_file_of_its_own_shows_nothing_of_the_file_it_was_in():
+    """C waits for B's large content; D removes the entry with that, and A makes a file of it."""
+    a, b, c, d = peers = shells(0, 0, 0, 0)
+    a.write("f", "x" * 40_000)
+    exchange(*peers)
+    b.append("f", "from B")
+    d.append("f", "from D")
+    c.hear(b, blocks=False)
+    assert c.read("f") == b"x" * 40_000
+    a.hear(b, d)
+    d.hear(b)
+    entry = entry_of(a.shows, "f", "B")
+    a.move(entry, "mine")
+    d.remove(entry)
+    c.hear(d, a, blocks=False)
+    with pytest.raises(BlocksMissing):
+        c.read("mine")
+    c.fetch(a)
+    assert c.findings() == []
+    assert exchange(*peers) == {"f": "x" * 40_000 + "from D", "mine": "x" * 40_000 + "from B"}
