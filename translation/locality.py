@@ -148,6 +148,8 @@ class Locality:
             return []
         inode = after.state.inode(entry.ino)
         if inode is None:
+            if entry.ino in self.written and entry.owner in self.written:
+                return []  # the file shows what was written, and would not if that were another one
             return self.intents.split(entry, self._still_heads(after, entry, self.intents.to_settle(entry)))
         link = entry.link or LinkId(entry.ino)
         if all(place.link != link for place in inode.shown):

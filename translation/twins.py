@@ -43,16 +43,23 @@ class Twins(Intents):
     ) -> None:
         """Commit facts that are about these entries, and hold all else (law L2)."""
         meant = {entry.key for entry in entries if entry is not None}
-        written = {self._written(fact) for fact in facts if isinstance(fact, Version) and not fact.settles}
+        edits = [fact for fact in facts if isinstance(fact, Version) and not fact.settles]
+        written = {ino for version in edits for ino in self._written(version)}
         self.replica.commit(moment, facts, rows, Locality(self, moment, meant, written).repairs)
 
-    def _written(self, version: Version) -> Ino:
-        """The number under which programs here see what this version extends."""
-        inode = self.state.inode(owner_of(self.state, version.parents[0]))
-        for head, top in () if inode is None else self.content_branches(inode):
-            if version.parents[0] in (head.ref, head.here.ref):
-                return branch_ino(top)
-        return version.ino
+    def _written(self, version: Version) -> set[Ino]:
+        """The numbers under which programs here see what this version extends: of a conflict entry, and of the
+        file as well, where that shows the same until its own content is here."""
+        extended = version.parents[0]
+        inode = self.state.inode(owner_of(self.state, extended))
+        if inode is None:
+            return {version.ino}
+        found = {
+            branch_ino(top)
+            for head, top in self.content_branches(inode)
+            if extended in (head.ref, head.here.ref)
+        }
+        return found if found and self.main_head(inode).here.ref != extended else found | {version.ino}
 
     def remove_twins(self, entry: Entry, *, dropping: bool) -> tuple[list[Fact], list[Ref]]:
         """Remove the links that hide under an entry.

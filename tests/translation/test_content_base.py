@@ -99,3 +99,21 @@ def test_a_settled_content_that_is_a_file_of_its_own_shows_nothing_of_the_file_i
     c.fetch(a)
     assert c.findings() == []
     assert exchange(*peers) == {"f": "x" * 40_000 + "from D", "mine": "x" * 40_000 + "from B"}
+
+
+def test_what_is_written_to_a_file_shows_there_though_it_adds_nothing_to_a_content_that_is_on_its_way():
+    """B shows its own records while A's come, cuts them short, and writes what A's file once was.
+
+    That was made a file of its own, where B's conflict entry was, and f showed nothing any more."""
+    a, b = shells(1000, 0)
+    a.create("f")
+    a.fs.setxattr(a.stat("f").ino, b"user.elmer.merge", b"append")
+    exchange(a, b)
+    a.append("f", "A" * 5000)
+    a.append("f", "more" * 2000)
+    b.append("f", "from B")
+    b.hear(a, blocks=False)
+    b.fs.setattr(b.stat("f").ino, size=3)
+    b.write("f", "A" * 5000)
+    assert b.shows == {"f": "A" * 5000}
+    assert exchange(a, b) == {"f": "A" * 5000 + "more" * 2000}
