@@ -115,6 +115,7 @@ class Hub:
 
     async def _stop(self) -> None:
         self._is_stopping = True
+        self.announce()
         async with AsyncExitStack() as steps:  # each is done, whatever became of those before
             steps.callback(self._fail_requests)
             steps.callback(self.worker.shutdown)
@@ -222,15 +223,17 @@ class Hub:
         """Wait until this replica and every peer that can be reached have the same.
 
         Each peer is asked to sync and say what it has after this call began; peers that are not
-        connected are dialed once.  Not equal in time, or offline: the reason says what is missing.
+        connected are dialed once.  Not equal in time, offline or stopped: the reason says what is missing.
         """
+        if self._is_stopping:
+            return Equality(is_equal=False, peer_count=0, reason=STOPPED)
         deadline_s = time.monotonic() + timeout_s
         goals = self.dialing.hurry()
         self._probe_number += 1
         number = self._probe_number
         await self.worker.sync(self.local.sync)
         self.begin_cycle()
-        while not self.is_paused:
+        while not self.refusal():
             pulse = self._pulse
             # In the order in which a peer goes through them, so that none slips through.
             reasons = [f"{target.url} is being dialed" for target in self.dialing.pending(goals)]
@@ -243,7 +246,7 @@ class Hub:
             self.reception.wake_all()
             if not await _happens(pulse, deadline_s):
                 return Equality(is_equal=False, peer_count=count, reason="; ".join(reasons))
-        return Equality(is_equal=False, peer_count=0, reason=OFFLINE)
+        return Equality(is_equal=False, peer_count=0, reason=self.refusal())
 
     async def status(self) -> list[PeerStatus]:
         """Return what is known of each peer, those that were never reached last.

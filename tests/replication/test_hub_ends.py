@@ -103,6 +103,22 @@ def test_a_hub_that_is_stopped_in_the_middle_of_a_catch_up_leaves_nothing():
 
 
 @pytest.mark.parametrize("turn", range(12))
+def test_who_waits_for_equality_while_the_hub_stops_is_told(turn):
+    async def story():
+        async with hubs(FakeLocal(1), FakeLocal(2)) as (a, b):
+            a.add_peer(b.url)
+            assert (await a.wait_equal(LONG_S)).is_equal
+            a.local.needed[hash_of(b"nobody has it")] = None
+            waiting = asyncio.create_task(a.wait_equal(LONG_S))
+            await turns(turn)
+            await a.stop()
+            assert await asyncio.wait_for(waiting, LONG_S) == (False, 0, "replication has stopped")
+            assert await a.wait_equal(LONG_S) == (False, 0, "replication has stopped")
+
+    run(story)
+
+
+@pytest.mark.parametrize("turn", range(12))
 def test_one_that_dials_while_the_hub_stops_leaves_nothing(turn):
     async def story():
         async with hubs(FakeLocal(1)) as (a,):
