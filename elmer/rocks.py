@@ -45,7 +45,7 @@ from rocksdict import (
 
 from crdt.blocks import HASH_SIZE, hash_of
 from elmer.log_files import count_batches, guard
-from elmer.rocks_options import BLOCKS, CACHE_BYTES, FAMILIES, FAMILY_OF, GIB, database
+from elmer.rocks_options import BLOCKS, CACHE_BYTES, FAMILIES, FAMILY_OF, GIB, POINTS, database
 from elmer.space import Sizes
 from elmer.store_errors import Refusal, StoreError, as_os_error, as_store_error
 from elmer.store_files import Mark, check_format, check_tail, make_directory, seal
@@ -58,6 +58,9 @@ CHUNK_ROWS_MAX = 256  # of a snapshot's scan: of blocks of 32 KiB 8 MiB
 
 GARBAGE_MAX = 0.25  # of the bytes in blob files, before it is worth copying what lives
 COPIED_SHARE_MIN, COPIED_BYTES = 1 / 16, GIB  # in one step: what it needs in space and in time
+
+# What a file waits for (crdt.waiting) comes and goes with each block; a scan passes what went, in 2 us each.
+WAITED_FOR, GONE_MAX = b"PW", 4096
 
 MEMTABLES = "rocksdb.cur-size-all-mem-tables"
 BLOCK_KIND, BLOCK_KEY_SIZE = ord("K"), 1 + HASH_SIZE
@@ -164,6 +167,7 @@ class RocksStore(Rows):
         self._db.set_write_options(impatient)
         self._write = self._db.write
         self._stopped = False  # the last write failed; RocksDB takes none until it has recovered
+        self._gone_count = 0  # rows of what was waited for, since they were written out last
         self._turn = threading.Condition()
         self._rounds_begun = self._rounds_ended = 0
         self._failure: OSError | None = None  # of the last round of syncs
@@ -194,7 +198,19 @@ class RocksStore(Rows):
         self._stopped = False
         if self.damaged:
             self.damaged.difference_update(batch)
+        self._gone_count += sum(value is None and key[0] in WAITED_FOR for key, value in batch.items())
+        if self._gone_count >= GONE_MAX:
+            self._write_out_points()
         return True
+
+    def _write_out_points(self) -> None:
+        """In memory a row and its deletion stay until the memtable is full; what is written out is rid of it.
+
+        RocksDB syncs the log first, so that no family has more than the others after a power cut.
+        """
+        self._gone_count = 0
+        with contextlib.suppress(Exception):  # a disk that is full, and says so to who writes next
+            self._families[POINTS].flush(wait=False)
 
     def sync(self) -> None:
         """Return when all that was committed before the call is durable.

@@ -48,8 +48,8 @@ class Twins(Intents):
         self.replica.commit(moment, facts, rows, Locality(self, moment, meant, written).repairs)
 
     def _written(self, version: Version) -> set[Ino]:
-        """The numbers under which programs here see what this version extends: of a conflict entry, and of the
-        file as well, where that shows the same until its own content is here."""
+        """The numbers under which programs here see what this version extends: of a conflict entry, and of
+        the file as well, where that shows the same until its own content is here."""
         extended = version.parents[0]
         inode = self.state.inode(owner_of(self.state, extended))
         if inode is None:

@@ -22,6 +22,7 @@ from crdt.blocks import block_key, hash_of
 from crdt.store import MemoryStore
 from elmer import rocks
 from elmer.rocks import BLOCKS, Refusal, RocksStore, StoreError
+from elmer.rocks_options import POINTS
 from elmer.store_errors import as_store_error
 from tests.conformance import check_store
 from tests.elmer.committer import batch, numbers_in
@@ -410,6 +411,22 @@ def test_the_mark_tells_what_was_synced(store, path):
     assert mark() == 2
     store.commit({b"Db": b"1"}, sync=True)
     assert mark() == 4
+
+
+# -- what comes and goes ---------------------------------------------------------------------------
+
+
+def test_what_was_waited_for_by_the_thousand_is_not_in_the_way_of_a_scan(store, monkeypatch):
+    """A replica that was behind on a file that a peer wrote all the time passed it with each commit."""
+    monkeypatch.setattr(rocks, "GONE_MAX", 100)
+    store.commit({b"Pb": b"stays"})
+    for number in range(1050):
+        key = b"Pa%d" % number
+        store.commit({key: b"waited for"})
+        store.commit({key: None})
+    deleted = store._families[POINTS].property_int_value("rocksdb.num-deletes-active-mem-table")
+    assert deleted == 50  # each scan passes them
+    assert list(store.scan(b"P", b"Q")) == [(b"Pb", b"stays")]
 
 
 # -- space -----------------------------------------------------------------------------------------
