@@ -63,6 +63,8 @@ COPIED_SHARE_MIN, COPIED_BYTES = 1 / 16, GIB  # in one step: what it needs in sp
 WAITED_FOR, GONE_MAX = b"PW", 4096
 
 MEMTABLES = "rocksdb.cur-size-all-mem-tables"
+IMMUTABLE, LEVEL_0 = "rocksdb.num-immutable-mem-table", "rocksdb.num-files-at-level0"
+LEVEL_0_MAX = 4  # files, from which on RocksDB compacts them
 BLOCK_KIND, BLOCK_KEY_SIZE = ord("K"), 1 + HASH_SIZE
 STALLED = "Result incomplete: Write stall"
 PAUSE_S = 0.001
@@ -200,17 +202,20 @@ class RocksStore(Rows):
             self.damaged.difference_update(batch)
         self._gone_count += sum(value is None and key[0] in WAITED_FOR for key, value in batch.items())
         if self._gone_count >= GONE_MAX:
-            self._write_out_points()
+            self._write_out_points(self._families[POINTS])
         return True
 
-    def _write_out_points(self) -> None:
+    def _write_out_points(self, points: Rdict) -> None:
         """In memory a row and its deletion stay until the memtable is full; what is written out is rid of it.
 
-        RocksDB syncs the log first, so that no family has more than the others after a power cut.
+        RocksDB syncs the log first, so that no family has more than the others after a power cut.  Not
+        where it is behind with what it has to write out: then it would wait before it begins, with the GIL.
         """
+        if points.property_int_value(IMMUTABLE) or int(points.property_value(LEVEL_0) or 0) >= LEVEL_0_MAX:
+            return
         self._gone_count = 0
         with contextlib.suppress(Exception):  # a disk that is full, and says so to who writes next
-            self._families[POINTS].flush(wait=False)
+            points.flush(wait=False)
 
     def sync(self) -> None:
         """Return when all that was committed before the call is durable.
