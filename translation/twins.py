@@ -59,7 +59,9 @@ class Twins(Intents):
             for head, top in self.content_branches(inode)
             if extended in (head.ref, head.here.ref)
         }
-        return found if found and self.main_head(inode).here.ref != extended else found | {version.ino}
+        if not found or self.main_head(inode).here.ref == extended:
+            found.add(version.ino)
+        return found
 
     def remove_twins(self, entry: Entry, *, dropping: bool) -> tuple[list[Fact], list[Ref]]:
         """Remove the links that hide under an entry.
