@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdt.facts import Ino
-from tests.shell import entry_of, exchange, shells
+from tests.shell import Shell, entry_of, exchange, shells
 from translation.branch import BlocksMissing, read_branch
 
 
@@ -33,11 +33,9 @@ def test_a_version_that_nobody_kept_is_what_it_was_and_leaves_the_newer_one_alon
     assert a.findings() == []
 
 
-def test_what_showed_for_a_content_that_was_settled_keeps_its_blocks_when_that_is_a_file_of_its_own():
-    """C waits for B's large content, and what C wrote shows at both; B removes its entry, A makes it a file.
-
-    At C the file f lost its block map when what B had written came there as A's file, and read as zeros.
-    """
+def settled_while_it_waits() -> list[Shell]:
+    """C waits for B's large content, and shows at both what C wrote; B removes its entry, A makes that a file,
+    of which C has not heard yet."""
     a, b, c = peers = shells(0, 0, 0)
     a.write("f", "x" * 40_000)
     exchange(*peers)
@@ -50,6 +48,12 @@ def test_what_showed_for_a_content_that_was_settled_keeps_its_blocks_when_that_i
     a.move(entry, "mine")
     b.remove(entry)
     c.hear(b, blocks=False)
+    return peers
+
+
+def test_what_showed_for_a_content_that_was_settled_keeps_its_blocks_when_that_is_a_file_of_its_own():
+    """At C the file f lost its block map when what B had written came there as A's file, and read as zeros."""
+    a, _, c = peers = settled_while_it_waits()
     c.hear(a, blocks=False)
     c.fetch(a)
     assert c.findings() == []
@@ -58,19 +62,8 @@ def test_what_showed_for_a_content_that_was_settled_keeps_its_blocks_when_that_i
 
 
 def test_what_showed_for_a_content_that_was_settled_is_not_what_was_made_of_it_since():
-    """As before; C goes on from what shows before it hears of A's file, so that is what B had written."""
-    a, b, c = peers = shells(0, 0, 0)
-    a.write("f", "x" * 40_000)
-    exchange(*peers)
-    b.append("f", "from B")
-    c.hear(b, blocks=False)
-    c.append("f", "from C")
-    a.hear(b, c)
-    b.hear(c)
-    entry = entry_of(a.shows, "f", "B")
-    a.move(entry, "mine")
-    b.remove(entry)
-    c.hear(b, blocks=False)
+    """C goes on from what shows before it hears of A's file, so that this showed that, with another size."""
+    a, _, c = peers = settled_while_it_waits()
     c.append("f", ", later")
     c.hear(a, blocks=False)
     assert c.findings() == []
@@ -117,3 +110,61 @@ def test_what_is_written_to_a_file_shows_there_though_it_adds_nothing_to_a_conte
     b.write("f", "A" * 5000)
     assert b.shows == {"f": "A" * 5000}
     assert exchange(a, b) == {"f": "A" * 5000 + "more" * 2000}
+
+
+def blocks_of(shell: Shell, wanted: list[bytes]) -> list[bytes]:
+    return [block for block in shell.replica.blocks(wanted) if block is not None]
+
+
+def test_what_showed_for_another_content_is_not_shown_for_it_once_it_is_a_file_of_its_own():
+    """C waits for B's content, shows what C wrote for it, and waits for what B made of that; D makes a file of
+    that, A lets B's content go.  When that comes, D's file still shows at C what C wrote."""
+    a, b, c, d = peers = shells(0, 0, 0, 1000)
+    a.write("f", "x" * 40_000)
+    exchange(*peers)
+    b.append("f", "from B")
+    c.hear(b, blocks=False)
+    first = c.replica.wanted(9)
+    c.append("f", "from C")
+    d.write("f", "D")
+    a.hear(b, c, d)
+    b.hear(c, d)
+    ours, theirs = (entry_of(a.shows, "f", name) for name in "CB")
+    b.append(ours, ", and B")
+    a.hear(b)
+    d.hear(c, b)
+    a.move(ours, theirs)
+    d.move(ours, "mine")
+    c.hear(b, a, d, blocks=False)
+    c.replica.add_blocks(blocks_of(b, first))
+    assert c.findings() == []
+    assert c.read("mine")[-6:] == b"from C"
+    assert exchange(*peers) == {"f": "D", "mine": "x" * 40_000 + "from C, and B"}
+
+
+def test_what_showed_for_a_settled_content_is_not_shown_for_it_once_it_is_a_file_of_its_own():
+    """As before; A removes the entry with B's content, which chooses D's, and E makes a file of D's: so B's is
+    a content of f again."""
+    a, b, c, d, e = peers = shells(0, 0, 0, 1000, 1000)
+    a.write("f", "x" * 40_000)
+    exchange(*peers)
+    b.append("f", "from B")
+    c.hear(b, blocks=False)
+    first = c.replica.wanted(9)
+    c.append("f", "from C")
+    d.write("f", "D")
+    e.write("f", "E")
+    e.hear(d)
+    e.move(entry_of(e.shows, "f", "D"), "other")
+    a.hear(b, c, d)
+    b.hear(c, d)
+    ours, theirs = (entry_of(a.shows, "f", name) for name in "CB")
+    b.append(ours, ", and B")
+    d.hear(c, b)
+    a.remove(theirs)
+    d.move(ours, "mine")
+    c.hear(b, a, d, e, blocks=False)
+    c.replica.add_blocks(blocks_of(b, first))
+    assert c.findings() == []
+    assert c.read("mine")[-6:] == b"from C"
+    assert exchange(*peers) == {"f": "E", "mine": "x" * 40_000 + "from C, and B", "other": "D"}
