@@ -112,12 +112,23 @@ class ContentBase:
                 return self._shown(inode.ino, candidate)
             if candidate.before is not None and candidate.before.ref == head:
                 return self._shown(inode.ino, candidate.before)
-        for candidate in candidates:
-            if is_on_branch(self.replica.state, head, candidate.ref):
-                if self._has_content_of(candidate.ref, head):
-                    return self._shown(inode.ino, candidate)
-                return self._shown(inode.ino, self._taken_back(candidate, head))
-        return None
+        chosen = self._by_choices(inode, head)
+        if chosen is not None:
+            return self._shown(inode.ino, chosen)
+        gone_on = (each for each in candidates if is_on_branch(state, head, each.ref))
+        newest = next(gone_on, None)
+        return None if newest is None else self._shown(inode.ino, self._taken_back(newest, head))
+
+    def with_choices(self, head: Ref) -> Ref:
+        """The head of its branch, where that went on by choices alone: who was shown the content has seen
+        them too.  Else itself."""
+        inode = self.replica.state.inode(owner_of(self.replica.state, head))
+        chosen = None if inode is None else self._by_choices(inode, head)
+        return head if chosen is None else chosen.ref
+
+    def _by_choices(self, inode: Inode, head: Ref) -> Head | None:
+        gone_on = (each for each in own_heads(inode) if is_on_branch(self.replica.state, head, each.ref))
+        return next((each for each in gone_on if self._has_content_of(each.ref, head)), None)
 
     def _taken_back(self, candidate: Head, ref: Ref) -> Head:
         """An older version on the branch of this head, with a block map of its own where it needs one.

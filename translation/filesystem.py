@@ -81,8 +81,9 @@ class FileSystem:
         replica.show_newest()
 
     def _held(self, ino: Ino) -> Ref | None:
+        """What programs here were shown of a file that is open: the newest version with that content."""
         shown = self.content.held(ino)
-        return None if shown is None else shown.head
+        return None if shown is None else self.base.with_choices(shown.head)
 
     def _keeps_unnamed(self, owner: Inode, version: Version) -> list[Fact]:
         """What keeps a file an orphan where nobody writes to it who opened it by a name."""

@@ -443,7 +443,7 @@ def come_and_go(store, number):
 def test_a_commit_does_not_wait_until_rocksdb_has_written_out_what_it_is_behind_with(
     store, monkeypatch, behind
 ):
-    """A flush waits for that before it begins, whoever asks for it, and all threads of the process with it."""
+    """A flush waits for that before it begins, and all threads of the process with it."""
     monkeypatch.setattr(rocks, "GONE_MAX", 1)
     points = Points(behind)
     monkeypatch.setitem(store._families, POINTS, points)

@@ -34,8 +34,8 @@ def test_a_version_that_nobody_kept_is_what_it_was_and_leaves_the_newer_one_alon
 
 
 def settled_while_it_waits() -> list[Shell]:
-    """C waits for B's large content, and shows at both what C wrote; B removes its entry, A makes that a file,
-    of which C has not heard yet."""
+    """C waits for B's large content, and shows at both what C wrote; B removes its entry, A makes that a
+    file, of which C has not heard yet."""
     a, b, c = peers = shells(0, 0, 0)
     a.write("f", "x" * 40_000)
     exchange(*peers)
@@ -52,7 +52,7 @@ def settled_while_it_waits() -> list[Shell]:
 
 
 def test_what_showed_for_a_content_that_was_settled_keeps_its_blocks_when_that_is_a_file_of_its_own():
-    """At C the file f lost its block map when what B had written came there as A's file, and read as zeros."""
+    """At C f lost its block map when what B had written came there as A's file, and read as zeros."""
     a, _, c = peers = settled_while_it_waits()
     c.hear(a, blocks=False)
     c.fetch(a)
@@ -117,8 +117,8 @@ def blocks_of(shell: Shell, wanted: list[bytes]) -> list[bytes]:
 
 
 def test_what_showed_for_another_content_is_not_shown_for_it_once_it_is_a_file_of_its_own():
-    """C waits for B's content, shows what C wrote for it, and waits for what B made of that; D makes a file of
-    that, A lets B's content go.  When that comes, D's file still shows at C what C wrote."""
+    """C waits for B's content, shows what C wrote for it, and waits for what B made of that; D makes a file
+    of that, A lets B's content go.  When that comes, D's file still shows at C what C wrote."""
     a, b, c, d = peers = shells(0, 0, 0, 1000)
     a.write("f", "x" * 40_000)
     exchange(*peers)
@@ -143,8 +143,8 @@ def test_what_showed_for_another_content_is_not_shown_for_it_once_it_is_a_file_o
 
 
 def test_what_showed_for_a_settled_content_is_not_shown_for_it_once_it_is_a_file_of_its_own():
-    """As before; A removes the entry with B's content, which chooses D's, and E makes a file of D's: so B's is
-    a content of f again."""
+    """As before; A removes the entry with B's content, which chooses D's, and E makes a file of D's: so B's
+    is a content of f again."""
     a, b, c, d, e = peers = shells(0, 0, 0, 1000, 1000)
     a.write("f", "x" * 40_000)
     exchange(*peers)
@@ -168,3 +168,29 @@ def test_what_showed_for_a_settled_content_is_not_shown_for_it_once_it_is_a_file
     assert c.findings() == []
     assert c.read("mine")[-6:] == b"from C"
     assert exchange(*peers) == {"f": "E", "mine": "x" * 40_000 + "from C, and B", "other": "D"}
+
+
+def replace(shell: Shell) -> None:
+    shell.save("there", "new")
+
+
+def remove(shell: Shell) -> None:
+    shell.remove("there")
+
+
+@pytest.mark.parametrize(("act", "left"), [(replace, {"there": "new"}), (remove, {})])
+def test_who_has_a_file_open_is_shown_the_choice_that_left_its_content(act, left):
+    """C has f open when B renames it over another file, which is a choice.  What C removed or replaced then
+    was only what was there before that: the old content stayed as a conflict entry."""
+    _, b, c = peers = shells(0, 0, 0)
+    c.write("f", "old")
+    exchange(*peers)
+    fh = c.open_file("f")
+    b.write("there", "B")
+    b.move("f", "there")
+    c.hear(b)
+    act(c)
+    assert c.shows == left
+    c.close(fh)
+    assert exchange(*peers) == left
+    assert c.fs.records() == []
