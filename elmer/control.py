@@ -10,6 +10,7 @@ The other end is elmer.ask.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from aiohttp import web
 
 from elmer.ask import REFUSED
 from elmer.directory import reachable
-from elmer.exits import CommandError
+from elmer.exits import CommandError, ExitStatus
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -64,4 +65,12 @@ class Control:
             return web.json_response(await command(await request.json()))
         except CommandError as error:
             said = {"error": str(error), "status": int(error.status)}
-            return web.json_response(said, status=REFUSED)
+        except OSError as error:
+            said = {"error": _told(error), "status": int(ExitStatus.NOT_SO)}
+        return web.json_response(said, status=REFUSED)
+
+
+def _told(error: OSError) -> str:
+    """What the disk says, for a person: it may be full, and is no bug of ours."""
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror or error}; `elmer status` says how the store stands"

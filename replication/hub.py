@@ -315,7 +315,10 @@ class Hub:
                 await step()
             except Exception as error:
                 # A disk that fails now may not fail later; until then nothing is told.
-                logger.exception("replication is held up")
+                if isinstance(error, OSError):
+                    logger.error("replication is held up: %s", error)  # noqa: TRY400  (the disk)
+                else:
+                    logger.exception("replication is held up")
                 self.error = f"replication is held up: {error!r}"
                 await asyncio.sleep(REPAIR_S)
                 self._dirty.set()

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ async def fail(_arguments):
     raise KeyError("a bug")
 
 
+async def fill(_arguments):
+    raise OSError(errno.ENOSPC, "No space left on device", "/srv/photos/rows")
+
+
 async def hang(_arguments):
     await asyncio.sleep(3600)
 
@@ -35,7 +40,7 @@ def directory(scratch: Path) -> StoreDirectory:
 
 @pytest.fixture
 def control(directory):
-    commands = {"echo": echo, "refuse": refuse, "fail": fail, "hang": hang}
+    commands = {"echo": echo, "refuse": refuse, "fail": fail, "fill": fill, "hang": hang}
     control = Control(directory.socket, commands)
     with LoopThread() as loop:
         loop.run(control.start())
@@ -52,6 +57,13 @@ def test_a_refusal_keeps_its_words_and_its_status(directory, control):
     with pytest.raises(CommandError, match=r"^the disk of /srv/photos is full$") as refused:
         ask(directory, "refuse")
     assert refused.value.status == ExitStatus.STORE
+
+
+def test_a_disk_that_is_full_is_told_and_is_no_bug(directory, control):
+    """`elmer sync` said that the daemon had failed."""
+    with pytest.raises(CommandError, match=r"^/srv/photos/rows: No space left on device; ") as refused:
+        ask(directory, "fill")
+    assert refused.value.status == ExitStatus.NOT_SO
 
 
 def test_a_bug_in_a_command_names_the_log(directory, control, expect_logs):
