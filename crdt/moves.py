@@ -34,8 +34,10 @@ Step = tuple[bytes, Row, Outcome | None]  # of a replay: key, move, and what the
 
 LOG_START, LOG_END = b"G", b"H"
 COMMIT_SIZE = 17  # of the part of a key that says which commit it is
+KEPT_ROWS_MAX = 1 << 17  # of the log in one replay: some 30 MB
+TOOK = pack(True)  # the end of the row of a move that took effect  # noqa: FBT003
 DOT, HLC, INO, PARENT, NAME = 0, 1, 4, 6, 7  # where the row of a stamped placement has them
-TOP, MET = 0, -1  # the number of the root in a replay; no number
+TOP, MET = 0, 1  # numbers in a replay: of the root, and of no directory; each is its own parent
 
 
 class Logged(NamedTuple):
@@ -52,6 +54,10 @@ def _row_key(hlc: int, dot: int, ino: int) -> bytes:
     return LOG_START + hlc.to_bytes(8, "big") + dot.to_bytes(8, "big") + ino.to_bytes(8, "big")
 
 
+def _move_key(row_key: bytes) -> MoveKey:
+    return int.from_bytes(row_key[1:9], "big"), int.from_bytes(row_key[9:COMMIT_SIZE], "big")
+
+
 def decode_logged(data: bytes) -> Logged:
     move, old, took = cast(Row, unpack(data))
     return Logged(stamped_of(move), old, took)
@@ -60,10 +66,11 @@ def decode_logged(data: bytes) -> Logged:
 class Replay:
     """One batch of moves on its way into the log.
 
-    Of the part of the log that is replayed nothing is kept but, for each directory in it, the move that is
-    in effect: memory is bounded by the directories that moved, not by their moves.  Moves are rows here,
-    as they lie in the log: to make each a fact would be most of the cost.  The tree, which every move is
-    checked against up to the root, is a list: directories are counted, in the order in which they are met.
+    Of the part of the log that is replayed a bounded number of rows is kept and, for each directory in it,
+    the move that is in effect: memory is bounded by the directories that moved, not by their moves.  Moves
+    are rows here, as they lie in the log: to make each a fact would be most of the cost.  The tree, which
+    every move is checked against up to the root, is a list: directories are counted, in the order in which
+    they are met.
     """
 
     def __init__(self, state: State) -> None:
@@ -71,7 +78,8 @@ class Replay:
         self.current: dict[Ino, MoveKey | None] = {}  # the move in effect by now; None: the creation
         self.before: dict[Ino, MoveKey | None] = {}  # what was in effect before the batch
         self.numbers: dict[Ino, int] = {ROOT: TOP}
-        self.parents: list[int] = [TOP]  # by number, what each is in by now
+        self._kept: list[tuple[bytes, bytes]] = []  # the first rows of the log that are replayed
+        self.parents: list[int] = [TOP, MET]  # by number, what each is in by now
 
     def run(self, new: Iterable[Stamped[Placement]]) -> dict[Ino, Stamped[Placement]]:
         """Merge these moves; return the directories that stand elsewhere now, and where."""
@@ -84,22 +92,33 @@ class Replay:
             self._redo(group)
         return {ino: self._place(ino) for ino, key in self.current.items() if key != self.before[ino]}
 
+    def _log_from(self, first: bytes, *, keep: int = 0) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows of the log from this key on.  So many are kept, and need not be read again."""
+        yield from self._kept
+        if self._kept:
+            first = self._kept[-1][0] + b"\0"
+        for row in self.state.store.scan(first, LOG_END):
+            if len(self._kept) < keep:
+                self._kept.append(row)
+            yield row
+
     def _undo(self, first: bytes) -> bool:
         """Take back the effects of the moves from this key on; return whether there are any."""
-        for _, data in self.state.store.scan(first, LOG_END):
-            move, old, took = cast(LoggedRow, unpack(data))
-            ino = move[INO]
+        newest: dict[Ino, bytes] = {}
+        for key, data in self._log_from(first, keep=KEPT_ROWS_MAX):
+            ino = Ino(int.from_bytes(key[COMMIT_SIZE:], "big"))
             if ino not in self.current:
-                self.current[ino] = self.before[ino] = old
-            if took:
-                self.before[ino] = (move[HLC], move[DOT])
+                self.current[ino] = cast(LoggedRow, unpack(data))[1]
+            if data[-1:] == TOOK:  # what it says else is the key's, and unpacking it would be half of this
+                newest[ino] = key
+        self.before = {**self.current, **{ino: _move_key(key) for ino, key in newest.items()}}
         return bool(self.current)
 
     def _merged(self, new: list[tuple[bytes, Row]], first: bytes) -> Iterator[Step]:
         """Yield the new moves and those of the log from `first` on, in order of their keys."""
         coming = iter(new)
         next_key, next_move = next(coming)
-        for key, data in self.state.store.scan(first, LOG_END):
+        for key, data in self._log_from(first):
             while next_key <= key:
                 assert next_key != key, "a move is merged twice"
                 yield next_key, next_move, None
@@ -133,19 +152,23 @@ class Replay:
         return key
 
     def _is_within(self, directory: int, members: list[int]) -> bool:
-        """Is it one of these, or inside one, at this point of the replay?"""
+        """Is it one of these, or inside one, at this point of the replay?
+
+        This walk is most of the cost where paths are long: eight steps up at a time, since it stays where it
+        has come to the root or met one of these.
+        """
         parents = self.parents
         were = [parents[member] for member in members]
         for member in members:
-            parents[member] = MET  # so that each step up is one look-up and one comparison
+            parents[member] = MET
         at = directory
         for _ in repeat(None, len(parents)):
-            if at <= TOP:
+            if at <= MET:
                 break
-            at = parents[at]
+            at = parents[parents[parents[parents[parents[parents[parents[parents[at]]]]]]]]
         for member, parent in zip(members, were, strict=True):
             parents[member] = parent
-        assert at <= TOP, "there is a cycle"
+        assert at <= MET, "there is a cycle"
         return at == MET
 
     def _number(self, ino: Ino) -> int:

@@ -1,9 +1,13 @@
 """Directories: whatever order moves arrive in, and in whatever batches, the tree is that of a plain
 replay in stamp order."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import crdt.moves
 from crdt.causality import Dot, ReplicaId, make_dot
 from crdt.facts import ROOT, Birth, Commit, Ino, Kind, LinkId, Placement
 from crdt.moves import LOG_END, LOG_START, decode_logged, is_inside
@@ -15,19 +19,26 @@ from crdt.view import Transaction
 from tests.reference.gathered import Gathered
 from tests.reference.places import Places
 
-DIRECTORIES = [Ino(make_dot(ReplicaId(1), counter)) for counter in range(1, 6)]
-CREATIONS = [
-    Commit(
-        Dot(ino),
-        1 + number,
-        1,
-        (
-            Birth(ino, Kind.DIRECTORY, 0o755, 0, 0, 0),
-            Placement(ino, LinkId(ino), ROOT, b"d%d" % number, native=True),
-        ),
-    )
-    for number, ino in enumerate(DIRECTORIES)
-]
+
+def created(count):
+    """This many directories in the root, and the commits that make them."""
+    directories = [Ino(make_dot(ReplicaId(1), counter)) for counter in range(1, count + 1)]
+    commits = [
+        Commit(
+            Dot(ino),
+            1 + number,
+            1,
+            (
+                Birth(ino, Kind.DIRECTORY, 0o755, 0, 0, 0),
+                Placement(ino, LinkId(ino), ROOT, b"d%d" % number, native=True),
+            ),
+        )
+        for number, ino in enumerate(directories)
+    ]
+    return directories, commits
+
+
+DIRECTORIES, CREATIONS = created(5)
 
 
 @st.composite
@@ -103,6 +114,39 @@ def test_the_log_says_of_each_move_what_it_does_in_stamp_order(data, commits, si
     arrived = data.draw(st.permutations(commits))
     in_order = sorted(commits, key=lambda commit: commit.stamp)
     assert log_of(merge([CREATIONS, *cut(arrived, sizes)])) == log_of(merge([CREATIONS, *cut(in_order, [])]))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+@given(st.data(), moves(), st.lists(st.integers(1, 4), max_size=4))
+def test_a_log_of_which_not_all_is_kept_in_memory_is_replayed_alike(kept, data, commits, sizes):
+    arrived = data.draw(st.permutations(commits))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crdt.moves, "KEPT_ROWS_MAX", kept)
+        state = merge([CREATIONS, *cut(arrived, sizes)])
+    where, not_done = replayed(commits)
+    assert positions(state) == where
+    assert skipped(state) == not_done
+
+
+@pytest.mark.parametrize("depth", range(1, 34))
+def test_a_cycle_is_seen_however_long_it_is(depth):
+    """Directories one in another, and somebody who did not know that moves the first one into the last."""
+    chain, made = created(depth + 1)
+    nested = [
+        Commit(make_dot(ReplicaId(2), number), 100 + number, 1, (Placement(ino, LinkId(ino), into, b"n"),))
+        for number, (into, ino) in enumerate(pairwise(chain), 1)
+    ]
+    last_into_root = Placement(chain[-1], LinkId(chain[-1]), ROOT, b"z")
+    late = [
+        Commit(make_dot(ReplicaId(3), 1), 500, 1, (Placement(chain[0], LinkId(chain[0]), chain[-1], b"l"),)),
+        Commit(make_dot(ReplicaId(3), 2), 501, 1, (last_into_root,)),
+        Commit(make_dot(ReplicaId(3), 3), 502, 1, (Placement(chain[0], LinkId(chain[0]), chain[-1], b"l"),)),
+    ]
+    for batches in ([made, nested, late], [made, late, nested], [made, [*nested, *late]]):
+        state = merge(batches)
+        assert skipped(state) == {(late[0].dot, chain[0])}
+        assert state.inode(chain[0]).at.dot == late[2].dot
+        assert state.inode(chain[-1]).at.dot == late[1].dot
 
 
 def log_of(state):
