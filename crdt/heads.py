@@ -176,7 +176,8 @@ class Heads:
         """Merge a version.  `here`: its blocks are, as they are of one that was written here."""
         version = new.fact
         ref = Ref(version.ino, version.version)
-        known = self.state.version(ref)
+        # What is numbered by its commit, which is new, is new; of others it is looked up.
+        known = self.state.version(ref) if int(version.version) != new.dot else None
         if known is not None:
             self._add_again(ref, known, new)
             return
