@@ -29,11 +29,21 @@ from crdt.versions import (
     lineage_of,
     step_of,
     surviving,
+    top_of,
     was_dropped,
 )
 
 MORE = b"more than one head"  # no digest
 Group = list[Head]  # the head that shows, then those that hide under it
+
+
+class Grouping(NamedTuple):
+    """What shows of the heads of a file, as they are now."""
+
+    heads: tuple[Head, ...]
+    groups: list[Group]  # first what shows as the file
+    is_one: bool  # the only group shows as one content, by the merge policy
+    forks: Forks
 
 
 class End(NamedTuple):
@@ -46,32 +56,37 @@ class End(NamedTuple):
 def shown_groups(state: State, inode: Inode) -> list[Group]:
     """Return the heads that show, each with those under it; first what shows as the file.
 
-    Heads that the merge policy of the file shows as one (crdt.merging) are one group.  Found once between two
-    commits; nobody may change it.
+    Heads that the merge policy of the file shows as one (crdt.merging) are one group.  Nobody may change it.
     """
     if len(inode.heads) == 1:
         return [inode.heads]
-    return _grouped_once(state, inode)[0]
+    return _grouping(state, inode).groups
 
 
-def _grouped_once(state: State, inode: Inode) -> tuple[list[Group], bool]:
-    """Return the groups, and whether the one that there is shows as one content."""
-    if not state.is_committed():
-        return _shown_groups(state, inode)
-    found = state.groups.get(inode.ino)
-    if found is None:
-        found = _shown_groups(state, inode)
-        remember(state.groups, inode.ino, found)
+def _grouping(state: State, inode: Inode) -> Grouping:
+    """Found once, while the facts that decide it do not change."""
+    known = state.groupings()
+    if known is None:
+        return _new_grouping(state, inode)
+    found = known.get(inode.ino)
+    if found is None or found.heads != tuple(inode.heads):
+        found = _new_grouping(state, inode)
+        remember(known, inode.ino, found)
     return found
 
 
-def _shown_groups(state: State, inode: Inode) -> tuple[list[Group], bool]:
-    heads = inode.heads
+def _new_grouping(state: State, inode: Inode) -> Grouping:
+    forks = Forks(state)
+    groups, is_one = _find_groups(forks, inode)
+    return Grouping(tuple(inode.heads), groups, is_one, forks)
+
+
+def _find_groups(forks: Forks, inode: Inode) -> tuple[list[Group], bool]:
+    state, heads = forks.state, inode.heads
     if is_named(inode):
         use = [head for head in heads if not head.closed and not head.dropped]
     else:
         use = surviving(state, inode)
-    forks = Forks(state)
     if not use:
         ordered = by_lead(forks, heads)
         return [[max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]], False
@@ -85,8 +100,8 @@ def together(state: State, inode: Inode) -> Group:
     """Return the heads that show as one content by the merge policy of the file; none where one shows."""
     if len(inode.heads) == 1 or inode.policy in (Policy.UNSET, Policy.KEEP):
         return []
-    (group, *_), are_one = _grouped_once(state, inode)
-    return group if are_one else []
+    found = _grouping(state, inode)
+    return found.groups[0] if found.is_one else []
 
 
 def shown_heads(state: State, inode: Inode) -> list[Head]:
@@ -94,6 +109,23 @@ def shown_heads(state: State, inode: Inode) -> list[Head]:
     if len(inode.heads) == 1:
         return inode.heads
     return [group[0] for group in shown_groups(state, inode)]
+
+
+def branches(state: State, inode: Inode) -> list[tuple[Head, Ref]]:
+    """The heads of a file that show beside it, each with the first version of its branch.
+
+    One whose content is not here yet has nothing to show: not what the file was before they parted.
+    """
+    if len(inode.heads) < 2:
+        return []
+    found: list[tuple[Head, Ref]] = []
+    grouping = _grouping(state, inode)
+    shown = [group[0] for group in grouping.groups]
+    for position, head in enumerate(shown[1:], 1):
+        top = top_of(grouping.forks, head.ref, [other.ref for other in shown[:position]]).ref
+        parted = head.before is not None and not is_on_branch(state, top, head.before.ref)
+        found.append((head._replace(before=None) if parted else head, top))
+    return found
 
 
 def hidden_under(state: State, inode: Inode, shown: Ref) -> list[Ref]:
@@ -258,6 +290,8 @@ def compared_at(state: State, ref: Ref) -> bytes:
     stored = state.version(ref)
     if stored is None:
         return EMPTY_DIGEST
+    if not stored.fact.settles and stored.fact.lineage is None:
+        return stored.fact.digest
     first = origin(state, ref)
     made = state.version(first)
     return MORE + version_key(first) if made is not None and is_any_merging(made.fact) else stored.fact.digest

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from crdt.absorption import shown_heads
+from crdt.absorption import branches, shown_heads
 from crdt.contest import NameKey
 from crdt.entries import branch_ino
 from crdt.facts import DERIVED, Ino
-from crdt.names import View, branches_of
+from crdt.names import View
 from crdt.showing import key_of_content
 
 if TYPE_CHECKING:
@@ -99,5 +99,5 @@ def _add_inode(changes: Changes, batch: Transaction, ino: Ino, views: tuple[View
         changed = batch.contents[ino] != key_of_content(batch.state, inode, heads)
     changes.inode(ino, content=changed)
     if inode.branches:
-        for _, top in branches_of(batch.state, heads):
+        for _, top in branches(batch.state, inode):
             changes.inode(branch_ino(top), content=True)

@@ -21,18 +21,16 @@ from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 
-from crdt.absorption import shown_heads, together
+from crdt.absorption import branches, shown_heads, together
 from crdt.causality import Dot, Stamp, counter_of, replica_of
 from crdt.claims import Claim, shown_claims
 from crdt.entries import MARK, NAME_MAX, Entry, Twin, branch_ino, conflict_name, possible_raws
 from crdt.facts import ROOT, Ino, Kind, Ref
 from crdt.rights import permission_bits
-from crdt.rows import Head, Inode, Item, Names, Shown, decode_pinned, privileges
+from crdt.rows import Inode, Item, Names, Shown, decode_pinned, privileges
 from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end, remember
 from crdt.versions import (
-    is_on_branch,
     step_of,
-    top_of,
     wall_of,
 )
 
@@ -440,25 +438,6 @@ class View:
 
     def is_empty(self, directory: Ino) -> bool:
         return not any(self.state.counts(member).items for member in self.members(directory))
-
-
-def branches(state: State, inode: Inode) -> list[tuple[Head, Ref]]:
-    """The heads of a file that show beside it, each with the first version of its branch."""
-    return branches_of(state, shown_heads(state, inode))
-
-
-def branches_of(state: State, heads: list[Head]) -> list[tuple[Head, Ref]]:
-    """As `branches`, of the heads that show.
-
-    One whose content is not here yet has nothing to show: not what the file was before they parted.
-    """
-    found = []
-    for position, head in enumerate(heads):
-        if position:
-            top = top_of(state, head.ref, [other.ref for other in heads[:position]]).ref
-            parted = head.before is not None and not is_on_branch(state, top, head.before.ref)
-            found.append((head._replace(before=None) if parted else head, top))
-    return found
 
 
 def is_mate(left: Inode, right: Inode) -> bool:

@@ -11,11 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crdt.absorption import shown_heads
+from crdt.absorption import branches, shown_heads
 from crdt.causality import Dot
 from crdt.entries import Entry, branch_ino, with_mark
 from crdt.facts import Ino
-from crdt.names import branches
 from crdt.rows import Inode, Shown
 from crdt.state import State
 from crdt.versions import step_of
@@ -60,7 +59,7 @@ def orphan_entries(state: State, inode: Inode) -> list[Orphan]:
     main = entry(inode.ino)
     main.link, main.heads = last.link, (heads[0].ref,)
     found = [main]
-    for head, top in branches(state, inode) if len(heads) > 1 else ():
+    for head, top in branches(state, inode):
         beside = entry(branch_ino(top))
         beside.heads, beside.top, beside.tag = (head.ref,), top, step_of(state, top).stamp.dot
         found.append(beside)

@@ -36,6 +36,7 @@ from crdt.rows import (
 from crdt.store import Store
 
 if TYPE_CHECKING:
+    from crdt.absorption import Grouping
     from crdt.merging import Merged
 
 K = TypeVar("K")
@@ -112,8 +113,10 @@ class State:
         self._digest_key = b""
         # What several heads of a file show together (crdt.showing), for the row that it was worked out from.
         self.merged: dict[Ino, tuple[Inode, list[Head], Merged | Head | None]] = {}
-        # Which heads of a file show, and if as one content (crdt.absorption), by what is committed.
-        self.groups: dict[Ino, tuple[list[list[Head]], bool]] = {}
+        # Which heads of a file show (crdt.absorption): by what is committed, and with the commit that is
+        # being made, once all its facts are in.
+        self._groupings: dict[Ino, Grouping] = {}
+        self._new_groupings: dict[Ino, Grouping] | None = None
         # Blocks may be missing here.  Most of the time none is, and then nobody looks for who waits.
         self.waits = True
         self.commit_count = 0
@@ -130,7 +133,7 @@ class State:
             past = self._past = State(self.store)
             past._inodes, past._names = self._inodes, self._names
             past._counts, past._versions = self._counts, self._versions
-            past.groups = self.groups
+            past._groupings = self._groupings
         return self._past
 
     # -- reading -----------------------------------------------------------------------------------
@@ -276,6 +279,7 @@ class State:
     def rollback(self) -> None:
         for changes in self._changes():
             changes.clear()
+        self._new_groupings = None
         self.changes_wanted = False
 
     def commit(self, *, sync: bool = False) -> None:
@@ -287,7 +291,7 @@ class State:
             raise
         self.commit_count += 1
         self.wanted_changes += self.changes_wanted
-        self.groups.clear()
+        self._groupings.clear()
         for cache, new in (
             (self._inodes, self._new_inodes),
             (self._names, self._new_names),
@@ -300,7 +304,7 @@ class State:
 
     def forget(self) -> None:
         """Read all rows anew."""
-        for cache in (self._inodes, self._names, self._counts, self._versions, self.merged, self.groups):
+        for cache in (self._inodes, self._names, self._counts, self._versions, self.merged, self._groupings):
             cast(dict[object, object], cache).clear()
         self.rollback()
 
@@ -309,6 +313,14 @@ class State:
         return not (
             self._new_inodes or self._new_names or self._new_counts or self._new_versions or self._raw
         )
+
+    def facts_are_in(self) -> None:
+        """No fact changes any more which heads of a file show, until this is committed."""
+        self._new_groupings = {}
+
+    def groupings(self) -> dict[Ino, Grouping] | None:
+        """Return what is known of the heads that show (crdt.absorption); None while facts come in."""
+        return self._groupings if self.is_committed() else self._new_groupings
 
     def _changes(self) -> tuple[dict[object, object], ...]:
         return cast(

@@ -181,9 +181,9 @@ def by_lead(forks: Forks, heads: list[Head]) -> list[Head]:
     return sorted(heads, key=cmp_to_key(compare), reverse=True)
 
 
-def top_of(state: State, head: Ref, others: list[Ref]) -> Step:
+def top_of(forks: Forks, head: Ref, others: list[Ref]) -> Step:
     """Return the first version of a branch that none of the other heads shares."""
-    tops = (fork(branch(state, head), branch(state, other)).left for other in others)
+    tops = (forks.of(head, other).left for other in others)
     newest = max((step for step in tops if step is not None), default=None)
     assert newest is not None, f"{head} adds nothing to {others}"
     return newest

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
+from crdt.absorption import branches
 from crdt.causality import covers
 from crdt.codec import pack, unpack
 from crdt.contest import NameKey, contested, is_contested, mark_of
@@ -47,7 +48,7 @@ from crdt.facts import (
 )
 from crdt.heads import Heads, Held
 from crdt.moves import Replay, log_key
-from crdt.names import View, branches, names_row_key
+from crdt.names import View, names_row_key
 from crdt.plausible import check
 from crdt.records import acknowledged_key, record_key, records_of
 from crdt.rows import (
@@ -265,6 +266,7 @@ class Transaction:
 
     def finish(self) -> None:
         """Bring the rows of the view up to date."""
+        self.state.facts_are_in()
         self._date_directories()
         self._note_written()
         if self.moves:
@@ -308,7 +310,7 @@ class Transaction:
     def _show_file(self, inode: Inode) -> None:
         shown, is_orphan = visible(self.state, inode)
         self._note_orphan(inode, now=is_orphan)
-        extra = branches(self.state, inode) if len(inode.heads) > 1 and (shown or is_orphan) else []
+        extra = branches(self.state, inode) if shown or is_orphan else []
         if shown == inode.shown and len(extra) == inode.branches == 0:
             return
         for _, top in extra:

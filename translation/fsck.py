@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple, TypeVar, cast
 
+from crdt.absorption import branches
 from crdt.blocks import BlockMap, block_key, digest_of, hash_of, trimmed
 from crdt.causality import Dot
 from crdt.codec import CodecError, CorruptStore, unpack
 from crdt.contest import mark_of
 from crdt.facts import ROOT, Ino, LinkId, Placement, Version
 from crdt.moves import Logged, decode_logged
-from crdt.names import View, branches, names_row_key
+from crdt.names import View, names_row_key
 from crdt.records import record_key, records_of
 from crdt.rows import Counts, Head, Inode, Item, Row, Shown, Stamped, decode_inode, decode_names
 from crdt.state import State, counts_key, hash_of_name, inode_key, names_key
@@ -193,7 +194,7 @@ class Check:
             yield Finding(shown_key(key), "its links show elsewhere than its facts say")
         if orphaned != is_orphan(self.state, inode):
             yield Finding(shown_key(key), f"it is {'not ' if orphaned else ''}listed as an orphan")
-        extra = len(branches(self.state, inode)) if len(inode.heads) > 1 and inode.shown else 0
+        extra = len(branches(self.state, inode)) if inode.shown else 0
         if extra != inode.branches:
             yield Finding(shown_key(key), f"{inode.branches} branches are counted, {extra} show")
         for head in inode.heads:

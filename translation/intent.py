@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import cast
 
-from crdt.absorption import hidden_on, hidden_under, together
+from crdt.absorption import branches, hidden_on, hidden_under, together
 from crdt.blocks import EMPTY_DIGEST
 from crdt.causality import Context, Dot, Stamp, join, replica_of
 from crdt.codec import unpack
@@ -39,7 +39,6 @@ from crdt.facts import (
     Xattr,
 )
 from crdt.merging import Merged
-from crdt.names import branches
 from crdt.orphans import Orphan, orphan_entries
 from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
 from crdt.rows import Head, Inode, Link, Row, Shown, stamped_list
@@ -490,7 +489,7 @@ class Intents:
         return known is not None and any(removal.fact.over_split for removal in known.removals)
 
     def content_branches(self, inode: Inode) -> list[tuple[Head, Ref]]:
-        return branches(self.state, inode) if len(inode.heads) > 1 else []
+        return branches(self.state, inode)
 
 
 def owners_seen(inode: Inode) -> Context:

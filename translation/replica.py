@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from crdt.absorption import together
+from crdt.absorption import branches, together
 from crdt.blocks import block_key, hash_of
 from crdt.causality import Dot, ReplicaId, Stamp, VersionVector, counter_of, make_dot, replica_of
 from crdt.changes import Changes, changes_of
@@ -40,7 +40,7 @@ from crdt.facts import (
 from crdt.heads import FOR_OPEN, Heads, Held
 from crdt.hlc import next_time
 from crdt.moves import decode_logged
-from crdt.names import View, branches
+from crdt.names import View
 from crdt.policy import Patterns, pattern_setting
 from crdt.rows import Inode, Row, Stamped, StoredVersion, stamped_list
 from crdt.state import VOLUME_KEY, State
