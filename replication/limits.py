@@ -21,7 +21,7 @@ class Limits:
     # The stream of commits.
     slice_bytes: int = 1 * MIB  # of the commits in one message (one commit may be larger)
     window_bytes: int = 8 * MIB  # sent and not yet taken by the peer
-    stage_commits_max: int = 20_000  # a pass above either is applied in slices
+    stage_commits_max: int = 10_000  # a pass above either is applied in slices
     stage_bytes_max: int = 32 * MIB
     cursor_tell_s: float = 10.0  # a cursor that moved over nothing new is told this late
 

@@ -29,7 +29,7 @@ class Run:
         limits = Limits(
             slice_bytes=random.choice([50, 1000, 100_000]),
             window_bytes=random.choice([200, 100_000]),
-            stage_commits_max=random.choice([3, 20_000]),
+            stage_commits_max=random.choice([3, 10_000]),
             blocks_in_flight_max=random.choice([1, 4, 128]),
             blocks_per_message=random.choice([1, 32]),
             blocks_refill=random.choice([2, 4096]),
