@@ -89,7 +89,7 @@ class FileSystem:
         """What keeps a file an orphan where nobody writes to it who opened it by a name."""
         if not is_orphan(self.replica.state, owner) or self._is_open_by_name(owner):
             return []
-        return [self.orphans.stays_one(owner, version)]
+        return [self.names.still_unnamed(owner, version)]
 
     def _named_again(self) -> None:
         """What was written to one name of a branch brings another one back that was removed here while it was

@@ -47,6 +47,7 @@ from crdt.state import prefix_end, xattr_key
 from crdt.versions import are_dropped, is_named, is_on_branch, surviving
 from crdt.versions import owner as owner_of
 from crdt.view import shown_xattr
+from crdt.visible import removed_last
 from translation.replica import Moment, Replica
 
 LEFT_MAX = 16  # directories that one fact tells to have been changed
@@ -318,6 +319,11 @@ class Intents:
         seen = tuple(self.seen_heads(inode))
         left = self._left(inode, link)
         return Removal(inode.ino, link, known.context(), known.has_split(), seen, tuple(drops), left)
+
+    def still_unnamed(self, inode: Inode, version: Version) -> Removal:
+        """What keeps a file an orphan that gets this version as one."""
+        seen = (Ref(version.ino, version.version),)
+        return self.remove(inode, removed_last(inode).link)._replace(seen=seen)
 
     def set(self, inode: Inode, field: Field, value: int, seen: Sequence[Ref] | None = None) -> Register:
         """A register.  One of mode, owner or group has seen the contents, and one of the mode the owner."""

@@ -98,7 +98,7 @@ class Locality:
         for entry in stood:
             yield self._put_aside(after, entry)
         for orphan, hidden in orphaned:
-            yield self.live.split(orphan, [] if self._is_bare(orphan.heads[0]) else hidden)
+            yield self._hold_orphan(orphan, hidden)
 
     def _stood(self, after: View, names: Collection[NameKey]) -> list[Entry]:
         """What stood at these names and is not meant, the deepest first; also in a directory that makes one
@@ -230,10 +230,10 @@ class Locality:
     # -- orphans -----------------------------------------------------------------------------------
 
     def _unlisted(self, transaction: Transaction) -> list[tuple[Orphan, list[Ref]]]:
-        """Further contents of a file without a name that are not listed any more, since this commit names or
-        removes another of them; each with what hides under it.
+        """Contents of files without a name that are not listed any more: this commit names or removes another
+        one of the file, or what was a choice over it; each with what hides under it.
 
-        Where an edit brings the file back they are not meant to be: they stand beside it.
+        Where an edit brings the file back its further contents are not meant to be: they stand beside it.
         """
         state = self.live.state
         gone = [ino for ino in sorted(transaction.files) if not self.live.inode(ino).shown]
@@ -245,15 +245,41 @@ class Locality:
             was = before.inode(ino)
             assert was is not None, ino
             for entry in orphan_entries(before, was):
-                if entry.top is None or entry.key in self.meant or state.inode(entry.ino) is not None:
+                if entry.key in self.meant or not self._is_unlisted(entry):
                     continue
-                now = self.live.inode(owner_of(state, entry.top))
-                if all(entry.ino != other.ino for other in orphan_entries(state, now)):
-                    heads = {head.ref for head in now.heads}
-                    hidden = hidden_under(before, was, entry.heads[0])
+                heads = {head.ref for head in self._owner_now(entry).heads}
+                hidden = hidden_under(before, was, entry.heads[0])
+                if entry.top is not None:
                     hidden += hidden_on(before, was, entry.top, entry.heads[0])
-                    found.append((entry, [ref for ref in hidden if ref in heads]))
+                found.append((entry, [ref for ref in hidden if ref in heads]))
         return found
+
+    def _is_unlisted(self, entry: Orphan) -> bool:
+        """Is this content of an orphan not listed any more, nor anything that was written to it?"""
+        state, now = self.live.state, self._owner_now(entry)
+        listed = {other.ino: other for other in orphan_entries(state, now)}.get(entry.ino)
+        if entry.top is not None:
+            return listed is None and state.inode(entry.ino) is None
+        if now.shown or not now.is_regular or entry.ino in self.written:
+            return False
+        if listed is None:
+            return True
+        if self.live.together(now):
+            return False
+        return digest_at(state, listed.heads[0]) != digest_at(self.intents.state, entry.heads[0])
+
+    def _owner_now(self, entry: Orphan) -> Inode:
+        return self.live.inode(entry.owner if entry.top is None else owner_of(self.live.state, entry.top))
+
+    def _hold_orphan(self, orphan: Orphan, hidden: Sequence[Ref]) -> list[Fact]:
+        """A further content becomes an orphan of its own; the first one is written again to its file."""
+        head = orphan.heads[0]
+        if orphan.top is not None:
+            return self.live.split(orphan, [] if self._is_bare(head) else hidden)
+        if self._is_bare(head):
+            return []
+        version = self.intents.version(self.moment, orphan.owner, head, hidden, is_edit=True)
+        return [version, self.live.still_unnamed(self._owner_now(orphan), version)]
 
     # -- directories -------------------------------------------------------------------------------
 

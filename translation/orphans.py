@@ -15,9 +15,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from crdt.facts import Ino, Ref, Removal, Version
+from crdt.facts import Ino
 from crdt.orphans import Orphan, orphan_entries, possible_inos
-from crdt.rows import Inode
 from crdt.visible import orphans, removed_last
 from translation.attributes import AttributeRequests
 from translation.intent import posix_error
@@ -55,8 +54,3 @@ class Orphans:
         link = removed_last(inode).link
         removal = self.names.remove(inode, link, self.names.meant_by(entry))
         self.names.commit(self.names.replica.begin(), [removal], entry)
-
-    def stays_one(self, inode: Inode, version: Version) -> Removal:
-        """What keeps a file an orphan that is written to as one."""
-        seen = (Ref(version.ino, version.version),)
-        return self.names.remove(inode, removed_last(inode).link)._replace(seen=seen)

@@ -11,9 +11,10 @@ import pytest
 from crdt.facts import Ino
 from crdt.orphans import ORPHANS, orphan_name, possible_inos
 from crdt.visible import orphan_key
-from tests.shell import Shell, exchange, shells
+from tests.shell import Shell, entry_of, exchange, shells
 from tests.walk import orphans
 
+HOUR_NS = 3600 * 10**9
 BLOCKS = b"".join(b"%07d\n" % number for number in range(20_000))  # no two blocks are equal
 
 
@@ -499,6 +500,36 @@ def test_a_content_that_gets_attributes_of_its_own_stays_where_it_is():
     assert (b.stat(at(of_a)).ino, stat.S_IMODE(b.stat(at(of_a)).mode)) == (ino, 0o400)
     assert stat.S_IMODE(b.stat(at(of_b)).mode) == 0o600
     assert a.fs.listxattr(a.stat(at(of_b)).ino) == [b"user.k"]
+
+
+def test_an_orphan_stays_listed_when_what_it_was_chosen_over_is_removed():
+    """A file and a conflict entry of its name.  A moves the entry over the file, and removes the other name
+    that this has; B removes the entry, which is a choice, and replaces the other name.  So nobody means what
+    B chose to be gone.  Then A removes what it moved: with that all that B chose among is, and its choice was
+    one of nothing any more."""
+    a, b = shells(0, -HOUR_NS)
+    b.write("f", "2")
+    a.hear(b)
+    a.append("f", "4")
+    b.save("f", "6")
+    b.hear(a)
+    b.link("f", "g")
+    a.hear(b)
+    entry = entry_of(a.shows, "f", "B")
+    ino = a.stat("g").ino
+    a.move(entry, "f")
+    b.remove(entry)
+    b.write("x", "8")
+    b.move("x", "g")
+    a.remove("g")
+    a.hear(b)
+    assert a.shows == {"f": "6", "g": "8"}
+    listed = {f"f.orphan-{ino}": "24"}
+    assert shown_orphans(a) == listed
+    a.remove("f")
+    assert shown_orphans(a) == listed
+    assert exchange(a, b) == {"g": "8"}
+    assert shown_orphans(a, b) == listed
 
 
 # -- what is written to an orphan ----------------------------------------------------------------------------
