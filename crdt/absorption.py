@@ -21,11 +21,12 @@ from crdt.rows import Head, Inode
 from crdt.state import State, remember, version_key
 from crdt.versions import (
     Forks,
+    Step,
     branch,
     by_lead,
     is_named,
     is_on_branch,
-    line,
+    line_refs,
     lineage_of,
     step_of,
     surviving,
@@ -111,19 +112,19 @@ def shown_heads(state: State, inode: Inode) -> list[Head]:
     return [group[0] for group in shown_groups(state, inode)]
 
 
-def branches(state: State, inode: Inode) -> list[tuple[Head, Ref]]:
+def branches(state: State, inode: Inode) -> list[tuple[Head, Step]]:
     """The heads of a file that show beside it, each with the first version of its branch.
 
     One whose content is not here yet has nothing to show: not what the file was before they parted.
     """
     if len(inode.heads) < 2:
         return []
-    found: list[tuple[Head, Ref]] = []
+    found: list[tuple[Head, Step]] = []
     grouping = _grouping(state, inode)
     shown = [group[0] for group in grouping.groups]
     for position, head in enumerate(shown[1:], 1):
-        top = top_of(grouping.forks, head.ref, [other.ref for other in shown[:position]]).ref
-        parted = head.before is not None and not is_on_branch(state, top, head.before.ref)
+        top = top_of(grouping.forks, head.ref, [other.ref for other in shown[:position]])
+        parted = head.before is not None and not is_on_branch(state, top.ref, head.before.ref)
         found.append((head._replace(before=None) if parted else head, top))
     return found
 
@@ -185,12 +186,12 @@ def _nearest_that_hides(forks: Forks, heads: list[Head], at: int) -> int | None:
     """
     state, mine = forks.state, heads[at].ref
     common = {other: forks.of(mine, head.ref).common for other, head in enumerate(heads) if other != at}
-    stamps = {o: BEFORE_ALL if c is None else step_of(state, c).stamp for o, c in common.items()}
-    nearest = max(stamps.values())
-    for other, stamp in stamps.items():
-        if stamp == nearest and hides(
-            state, End(heads[other].ref), End(mine), common[other], head_first=at < other
-        ):
+    if len(common) > 1:
+        stamps = {o: BEFORE_ALL if c is None else step_of(state, c).stamp for o, c in common.items()}
+        nearest = max(stamps.values())
+        common = {other: common[other] for other, stamp in stamps.items() if stamp == nearest}
+    for other, parted in common.items():
+        if hides(state, End(heads[other].ref), End(mine), parted, head_first=at < other):
             return other
     return None
 
@@ -235,14 +236,14 @@ def _since(state: State, other: End, common: Ref) -> tuple[list[Ref], bool]:
     they are surely of this file: it settled what it replaced."""
     found: list[Ref] = []
     is_own = True
-    for step in line(state, *other):
-        if found and lineage_of(state, found[-1]) == step.ref and not _settles(state, found[-1], step.ref):
+    for ref in line_refs(state, *other):
+        if found and lineage_of(state, found[-1]) == ref and not _settles(state, found[-1], ref):
             is_own = False
-            inode = state.inode(step.ref.ino)
-            if inode is None or not was_dropped(state, inode, step.ref):
+            inode = state.inode(ref.ino)
+            if inode is None or not was_dropped(state, inode, ref):
                 return [], False
-        found.append(step.ref)
-        if step.ref == common:
+        found.append(ref)
+        if ref == common:
             return found, is_own
     return [], False
 
@@ -271,7 +272,7 @@ def _was_chosen_over(state: State, ref: Ref, other: End) -> bool:
             continue
         if is_on_branch(state, parent, other.head):
             return True
-        if other.via is not None and any(step.ref == parent for step in line(state, *other)):
+        if other.via is not None and parent in line_refs(state, *other):
             return True
     return False
 

@@ -100,4 +100,4 @@ def _add_inode(changes: Changes, batch: Transaction, ino: Ino, views: tuple[View
     changes.inode(ino, content=changed)
     if inode.branches:
         for _, top in branches(batch.state, inode):
-            changes.inode(branch_ino(top), content=True)
+            changes.inode(branch_ino(top.ref), content=True)

@@ -27,7 +27,6 @@ from crdt.versions import (
     line,
     order,
     step_of,
-    wall_of,
 )
 
 
@@ -78,7 +77,7 @@ class Claim:
         if self.inode.birth.kind == best.inode.birth.kind:
             found = self.fork_from(best)
             if found.common is not None and found.left is not None and not self.stands_unedited(found):
-                return found.left.stamp.dot, wall_of(self.state, found.left.ref)
+                return found.left.stamp.dot, found.left.wall_ns
         return self.placed.dot, self.placed.wall_ns
 
     def stands_unedited(self, found: Fork) -> bool:

@@ -135,7 +135,7 @@ class _Walk:
 
     def _reach(self, ref: Ref, mask: int) -> None:
         if ref not in self.masks:
-            (hlc, dot), (ino, version) = step_of(self.state, ref)
+            (hlc, dot), (ino, version), _ = step_of(self.state, ref)
             heappush(self._queue, ((-hlc, -dot, -ino, -version), ref))
         self.masks[ref] = self.masks.get(ref, 0) | mask
 

@@ -29,10 +29,6 @@ from crdt.facts import ROOT, Ino, Kind, Ref
 from crdt.rights import permission_bits
 from crdt.rows import Inode, Item, Names, Shown, decode_pinned, privileges
 from crdt.state import HASH_STEP, State, hash_of_name, names_key, pinned_key, prefix_end, remember
-from crdt.versions import (
-    step_of,
-    wall_of,
-)
 
 MARKS_START, MARKS_END = b"Q", b"R"  # of the rows that say which rows of names need the rules below
 
@@ -265,16 +261,16 @@ class View:
         return [
             Entry(
                 Kind.REGULAR,
-                branch_ino(top),
+                branch_ino(top.ref),
                 raw,
                 raw,
                 directory,
-                step_of(self.state, top).stamp.dot,
+                top.stamp.dot,
                 owner=inode.ino,
                 heads=(head.ref,),
-                top=top,
+                top=top.ref,
                 rank=placed.fact.rank or placed.stamp,
-                wall_ns=wall_of(self.state, top),
+                wall_ns=top.wall_ns,
             )
             for head, top in branches(self.state, inode)
         ]

@@ -17,7 +17,6 @@ from crdt.entries import Entry, branch_ino, with_mark
 from crdt.facts import Ino
 from crdt.rows import Inode, Shown
 from crdt.state import State
-from crdt.versions import step_of
 from crdt.visible import is_orphan, removed_last
 
 ORPHANS = Ino(4)  # the directory in which they are listed: a number of replica 0, which there is not
@@ -60,7 +59,7 @@ def orphan_entries(state: State, inode: Inode) -> list[Orphan]:
     main.link, main.heads = last.link, (heads[0].ref,)
     found = [main]
     for head, top in branches(state, inode):
-        beside = entry(branch_ino(top))
-        beside.heads, beside.top, beside.tag = (head.ref,), top, step_of(state, top).stamp.dot
+        beside = entry(branch_ino(top.ref))
+        beside.heads, beside.top, beside.tag = (head.ref,), top.ref, top.stamp.dot
         found.append(beside)
     return found

@@ -23,10 +23,11 @@ from crdt.state import State
 
 
 class Step(NamedTuple):
-    """A version on a walk, and what made it."""
+    """A version on a walk, and what made it, when."""
 
     stamp: Stamp
     ref: Ref
+    wall_ns: int  # by the clock of who made it
 
 
 class Fork(NamedTuple):
@@ -49,18 +50,11 @@ def first_version(ino: Ino) -> Ref:
 def step_of(state: State, ref: Ref) -> Step:
     stored = state.version(ref)
     if stored is not None:
-        return Step(stored.stamp, ref)
+        return Step(stored.stamp, ref, stored.wall_ns)
     inode = state.inode(ref.ino)
-    return Step(BEFORE_ALL if inode is None else inode.stamp, ref)
-
-
-def wall_of(state: State, ref: Ref) -> int:
-    """When a version was made, by the clock of who made it."""
-    stored = state.version(ref)
-    if stored is not None:
-        return stored.wall_ns
-    inode = state.inode(ref.ino)
-    return 0 if inode is None else inode.births[0].wall_ns
+    if inode is None:
+        return Step(BEFORE_ALL, ref, 0)
+    return Step(inode.stamp, ref, inode.births[0].wall_ns)
 
 
 def previous(state: State, ref: Ref, *, through_renames: bool = False) -> Ref | None:
@@ -85,11 +79,19 @@ def branch(state: State, head: Ref) -> Iterator[Step]:
     """Walk along first parents, newest first."""
     ref = head
     while (stored := state.version(ref)) is not None:
-        yield Step(Stamp(stored.hlc, stored.dot), ref)
+        yield Step(Stamp(stored.hlc, stored.dot), ref, stored.wall_ns)
         if not stored.fact.parents:
             return
         ref = stored.fact.parents[0]
     yield step_of(state, ref)
+
+
+def branch_refs(state: State, head: Ref) -> Iterator[Ref]:
+    """As `branch`, where it does not matter when the versions were made."""
+    ref: Ref | None = head
+    while ref is not None:
+        yield ref
+        ref = previous(state, ref)
 
 
 def line(state: State, head: Ref, via: Ref | None) -> Iterator[Step]:
@@ -98,20 +100,25 @@ def line(state: State, head: Ref, via: Ref | None) -> Iterator[Step]:
     `via` is the version by which it replaced another.  Where the branch does not contain it (somebody
     settled it away) it stands in for the version that it extends.
     """
+    return (step_of(state, ref) for ref in line_refs(state, head, via))
+
+
+def line_refs(state: State, head: Ref, via: Ref | None) -> Iterator[Ref]:
+    """As `line`, where it does not matter when the versions were made."""
     if via is None:
-        yield from branch(state, head)
+        yield from branch_refs(state, head)
         return
     moved_from = previous(state, via)
-    for step in branch(state, head):
-        if step.ref in (via, moved_from):
+    for ref in branch_refs(state, head):
+        if ref in (via, moved_from):
             break
-        yield step
+        yield ref
     else:
         return
-    ref: Ref | None = via
-    while ref is not None:
-        yield step_of(state, ref)
-        ref = previous(state, ref, through_renames=True)
+    at: Ref | None = via
+    while at is not None:
+        yield at
+        at = previous(state, at, through_renames=True)
 
 
 def fork(left: Iterator[Step], right: Iterator[Step]) -> Fork:

@@ -314,7 +314,7 @@ class Transaction:
         if shown == inode.shown and len(extra) == inode.branches == 0:
             return
         for _, top in extra:
-            self.state.put(b"E" + branch_ino(top).to_bytes(8, "big"), pack(top))
+            self.state.put(b"E" + branch_ino(top.ref).to_bytes(8, "big"), pack(top.ref))
         home = min((place.link for place in shown), default=None)
         kind = int(inode.birth.kind)
         was = {place: self._item(inode.ino, place) for place in inode.shown}

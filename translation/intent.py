@@ -495,7 +495,7 @@ class Intents:
         return known is not None and any(removal.fact.over_split for removal in known.removals)
 
     def content_branches(self, inode: Inode) -> list[tuple[Head, Ref]]:
-        return branches(self.state, inode)
+        return [(head, top.ref) for head, top in branches(self.state, inode)]
 
 
 def owners_seen(inode: Inode) -> Context:

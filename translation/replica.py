@@ -536,7 +536,7 @@ class Replica:
         inode = self.state.inode(Ino(ino))
         if inode is not None and inode.branches:
             for _, top in branches(self.state, inode):
-                self._changes.inode(branch_ino(top), content=True)
+                self._changes.inode(branch_ino(top.ref), content=True)
 
 
 def with_repairs(facts: Sequence[Fact], added: Sequence[Fact]) -> tuple[Fact, ...]:
