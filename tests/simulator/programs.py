@@ -112,7 +112,9 @@ class Programs:
         """With the numbers of the files that they are branches of, and of the branches of those."""
         if not files:
             return files
+        orphans = self.fs.orphans
         entries = [entry for _, entry in self.fs.listing.walk() if not entry.is_directory]
+        entries += [entry for ino in orphans.all() for entry in orphans.entries(ino)]
         owners = files | {self._written_to(entry) for entry in entries if entry.ino in files}
         # A branch that is open may hide, and then is no entry.
         owners |= {self.fs.attributes.target(handle.ino).inode.ino for handle in self.handles.opened}
