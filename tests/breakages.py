@@ -40,8 +40,8 @@ BREAKAGES = [
     Breakage(
         "late moves leave in effect what was moved after them",
         "crdt/moves.py",
-        "for _, data in self.state.store.scan(first, LOG_END):",
-        "for _, data in self.state.store.scan(LOG_END, LOG_END):",
+        "for row in self.state.store.scan(first, LOG_END):",
+        "for row in self.state.store.scan(LOG_END, LOG_END):",
         (f"{ROWS}::test_row_9_two_directories_moved_into_each_other",),
     ),
     Breakage(
@@ -264,8 +264,8 @@ BREAKAGES = [
     Breakage(
         "a branch is compared with any other, not with the one it forked from last",
         "crdt/absorption.py",
-        "        if stamp == nearest and hides(",
-        "        if hides(",
+        "for other, stamp in stamps.items() if stamp == nearest}",
+        "for other, stamp in stamps.items()}",
         (f"{ABSORPTION}::test_of_three_the_nearest_fork_counts",),
     ),
     Breakage(
