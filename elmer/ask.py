@@ -40,6 +40,9 @@ def ask(
 
     Raises CommandError: with its own text where the daemon refuses, else UNREACHABLE.
     """
+    holder = find_holder(directory)
+    if holder is not None and holder.is_stuck:
+        raise CommandError(f"{directory.path} is in use by {holder}", ExitStatus.UNREACHABLE)
     connection = _Connection(directory.socket, timeout_s)
     try:
         body = json.dumps(arguments or {})

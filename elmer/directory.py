@@ -92,7 +92,18 @@ class Holder:
 
     def __str__(self) -> str:
         where = f" at {self.mountpoint}" if self.mountpoint else ""
-        return f"`elmer {self.command}`{where}, process {self.pid}"
+        stuck = f", which was killed and hangs: `umount -f {self.mountpoint}` as root ends it"
+        return f"`elmer {self.command}`{where}, process {self.pid}{stuck if self.is_stuck else ''}"
+
+    @property
+    def is_stuck(self) -> bool:
+        """Was it killed while a thread of it waits in the kernel, which keeps all that it has open?  So where
+        the thread told of a change in a directory in which a program waits for this process."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return self.mountpoint is not None and stat.rpartition(")")[2].split()[0] == "Z"
 
 
 @contextmanager

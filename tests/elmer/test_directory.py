@@ -3,12 +3,13 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from elmer import config
+from elmer.ask import ask
 from elmer.config import Config
 from elmer.directory import StoreDirectory, failure_of_last, find_holder, held, reachable
 from elmer.exits import CommandError, ExitStatus
@@ -86,6 +87,20 @@ def test_a_store_is_free_when_its_process_was_killed(directory):
     with running(HOLDING, directory) as process:
         assert find_holder(directory).pid == process.pid
     assert find_holder(directory) is None
+
+
+def test_of_a_holder_that_was_killed_and_hangs_in_the_kernel_it_is_said_how_to_end_it(directory):
+    """A daemon that is killed while a thread of it waits for a lock of the kernel keeps its store.  Here a
+    process that nobody waited for stands for it, and the lock is ours."""
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as killed:
+        killed.stdout.read()  # its end
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+        with held(directory, "mount", "/mnt/photos"):
+            holder = replace(find_holder(directory), pid=killed.pid)
+            directory.lock.write_text(json.dumps(asdict(holder)))
+            with pytest.raises(CommandError, match="`umount -f /mnt/photos` as root") as info:
+                ask(directory, "status")
+            assert info.value.status == ExitStatus.UNREACHABLE
 
 
 def test_what_the_last_holder_could_not_do_is_told_until_the_next_one(directory):
