@@ -42,6 +42,7 @@ from elmer.control import Control
 from elmer.directory import StoreDirectory, held
 from elmer.exits import CommandError, ExitStatus
 from elmer.fuse import WAITING_MAX, WORKERS, Operations, mount_options
+from elmer.guard import guarded
 from elmer.invalidate import Channel, Invalidator
 from elmer.kernel import Kernel
 from elmer.loop import LoopThread
@@ -125,6 +126,7 @@ def mount(
         with (
             site.talking(listening.listen, listening.url),
             _controlled(site, commands),
+            guarded(mountpoint),
             mounted(operations, directory.path, mountpoint, options) as kernel,
         ):
             site.local.kernel = kernel

@@ -97,13 +97,20 @@ class Holder:
 
     @property
     def is_stuck(self) -> bool:
-        """Was it killed while a thread of it waits in the kernel, which keeps all that it has open?  So where
-        the thread told of a change in a directory in which a program waits for this process."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        return self.mountpoint is not None and stat.rpartition(")")[2].split()[0] == "Z"
+        return self.mountpoint is not None and hangs(self.pid)
+
+
+def hangs(pid: int) -> bool:
+    """Was this process killed, and a thread of it waits in the kernel and keeps all that it has open?
+
+    Its first thread is dead then, and not the only one (proc_pid_stat(5)); see elmer.guard.
+    """
+    process = Path(f"/proc/{pid}")
+    try:
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(list((process / "task").iterdir())) > 1
+    except OSError:
+        return False
 
 
 @contextmanager

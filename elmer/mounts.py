@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 SOURCE_PREFIX = "elmer:"
 FUSERMOUNT = "fusermount"
-MNT_DETACH = 2  # umount2(2)
+MNT_FORCE, MNT_DETACH = 1, 2  # umount2(2)
 USES_MAX = 3  # that are named of a process
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -94,7 +94,26 @@ def unmount(mountpoint: Path, *, lazily: bool = False) -> None:
     """Raises OSError: EBUSY where something in it is in use, unless `lazily`."""
     if os.geteuid() != 0:
         _unmount_as_user(mountpoint, lazily=lazily)
-    elif _libc.umount2(os.fsencode(mountpoint), MNT_DETACH if lazily else 0) != 0:
+    else:
+        _umount2(mountpoint, MNT_DETACH if lazily else 0)
+
+
+def abort(mountpoint: Path) -> None:
+    """End the connection of a mount to its daemon: what waits for that fails, and so does all else, but the
+    mount stays, so that nobody writes into the directory below it.  Raises OSError: EPERM but for root.
+    """
+    keeps_busy = os.open(mountpoint, os.O_PATH)
+    try:
+        _umount2(mountpoint, MNT_FORCE)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+    finally:
+        os.close(keeps_busy)
+
+
+def _umount2(mountpoint: Path, flags: int) -> None:
+    if _libc.umount2(os.fsencode(mountpoint), flags) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fspath(mountpoint))
 

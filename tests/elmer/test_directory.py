@@ -11,8 +11,9 @@ import pytest
 from elmer import config
 from elmer.ask import ask
 from elmer.config import Config
-from elmer.directory import StoreDirectory, failure_of_last, find_holder, held, reachable
+from elmer.directory import StoreDirectory, failure_of_last, find_holder, hangs, held, reachable
 from elmer.exits import CommandError, ExitStatus
+from tests.elmer.stores import wait_until
 
 
 @pytest.fixture
@@ -89,18 +90,37 @@ def test_a_store_is_free_when_its_process_was_killed(directory):
     assert find_holder(directory) is None
 
 
+# The first thread of this process ends, and another one does not: as of one that was killed in the kernel.
+HANGING = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
 def test_of_a_holder_that_was_killed_and_hangs_in_the_kernel_it_is_said_how_to_end_it(directory):
-    """A daemon that is killed while a thread of it waits for a lock of the kernel keeps its store.  Here a
-    process that nobody waited for stands for it, and the lock is ours."""
-    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as killed:
-        killed.stdout.read()  # its end
-        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
-        with held(directory, "mount", "/mnt/photos"):
+    with subprocess.Popen([sys.executable, "-c", HANGING]) as killed, held(directory, "mount", "/mnt/photos"):
+        try:
+            wait_until(lambda: hangs(killed.pid))
             holder = replace(find_holder(directory), pid=killed.pid)
             directory.lock.write_text(json.dumps(asdict(holder)))
             with pytest.raises(CommandError, match="`umount -f /mnt/photos` as root") as info:
                 ask(directory, "status")
             assert info.value.status == ExitStatus.UNREACHABLE
+        finally:
+            killed.kill()
+
+
+def test_neither_a_process_that_lives_nor_one_that_is_gone_hangs():
+    with subprocess.Popen([sys.executable, "-c", HANGING.replace("pthread_exit(None)", "pause()")]) as lives:
+        try:
+            wait_until(lambda: len(list(Path(f"/proc/{lives.pid}/task").iterdir())) > 1)
+            assert not hangs(lives.pid)
+        finally:
+            lives.kill()
+        os.waitid(os.P_PID, lives.pid, os.WEXITED | os.WNOWAIT)
+        assert not hangs(lives.pid), "nobody has waited for it yet, but it has nothing any more"
+    assert not hangs(lives.pid)
 
 
 def test_what_the_last_holder_could_not_do_is_told_until_the_next_one(directory):
