@@ -260,13 +260,10 @@ class Locality:
         listed = {other.ino: other for other in orphan_entries(state, now)}.get(entry.ino)
         if entry.top is not None:
             return listed is None and state.inode(entry.ino) is None
-        if now.shown or not now.is_regular or entry.ino in self.written:
+        if now.shown or entry.ino in self.written:
             return False
-        if listed is None:
-            return True
-        if self.live.together(now):
-            return False
-        return digest_at(state, listed.heads[0]) != digest_at(self.intents.state, entry.heads[0])
+        was = digest_at(self.intents.state, entry.heads[0])
+        return listed is None or digest_at(state, listed.heads[0]) != was
 
     def _owner_now(self, entry: Orphan) -> Inode:
         return self.live.inode(entry.owner if entry.top is None else owner_of(self.live.state, entry.top))

@@ -502,15 +502,20 @@ def test_a_content_that_gets_attributes_of_its_own_stays_where_it_is():
     assert a.fs.listxattr(a.stat(at(of_b)).ino) == [b"user.k"]
 
 
-def test_an_orphan_stays_listed_when_what_it_was_chosen_over_is_removed():
+def chosen_over_what_is_named(a: Shell, b: Shell, c: Shell | None = None, of_c: str = "") -> dict[str, str]:
     """A file and a conflict entry of its name.  A moves the entry over the file, and removes the other name
     that this has; B removes the entry, which is a choice, and replaces the other name.  So nobody means what
-    B chose to be gone.  Then A removes what it moved: with that all that B chose among is, and its choice was
-    one of nothing any more."""
-    a, b = shells(0, -HOUR_NS)
+    B chose to be gone, and the file is an orphan.  Return what is listed; of C a further content, too."""
+    others = [b] if c is None else [b, c]
     b.write("f", "2")
     a.hear(b)
-    a.append("f", "4")
+    if c is not None:
+        c.hear(b)
+        c.write("f", of_c)
+        c.link("f", "h")
+        c.remove("h")
+    a.append("f", "7")
+    a.write("f", "24")
     b.save("f", "6")
     b.hear(a)
     b.link("f", "g")
@@ -522,14 +527,35 @@ def test_an_orphan_stays_listed_when_what_it_was_chosen_over_is_removed():
     b.write("x", "8")
     b.move("x", "g")
     a.remove("g")
-    a.hear(b)
+    a.hear(*others)
     assert a.shows == {"f": "6", "g": "8"}
-    listed = {f"f.orphan-{ino}": "24"}
-    assert shown_orphans(a) == listed
+    listed = shown_orphans(a)
+    assert listed[f"f.orphan-{ino}"] == "24"
+    return listed
+
+
+def test_an_orphan_stays_listed_when_what_it_was_chosen_over_is_removed():
+    """All that B chose among is gone then, and its choice was one of nothing any more."""
+    a, b = shells(0, -HOUR_NS)
+    listed = chosen_over_what_is_named(a, b)
     a.remove("f")
     assert shown_orphans(a) == listed
     assert exchange(a, b) == {"g": "8"}
     assert shown_orphans(a, b) == listed
+
+
+@pytest.mark.parametrize(
+    ("of_c", "contents"), [("of C", ["24", "of C"]), ("27", ["24"])], ids=["beside", "under"]
+)
+def test_no_other_content_of_an_orphan_takes_its_place_then(of_c: str, contents: list[str]):
+    """What C wrote is listed beside it, or hides under it, which had it too."""
+    a, b, c = shells(0, -HOUR_NS, -HOUR_NS // 2)
+    listed = chosen_over_what_is_named(a, b, c, of_c)
+    assert sorted(listed.values()) == contents
+    a.remove("f")
+    assert shown_orphans(a) == listed
+    assert exchange(a, b, c) == {"g": "8"}
+    assert shown_orphans(a, b, c) == listed
 
 
 # -- what is written to an orphan ----------------------------------------------------------------------------
