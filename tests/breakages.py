@@ -12,7 +12,8 @@ TWINS = "tests/translation/test_twins.py"
 FOUND = "tests/translation/test_found.py"
 LINEAGE = "tests/translation/test_lineage.py"
 RECORDS = "tests/translation/test_records.py"
-MERGING = "tests/translation/test_merging.py"
+BLOCKS = "tests/translation/test_merging_blocks.py"
+APPEND = "tests/translation/test_merging_append.py"
 RIGHTS = "tests/translation/test_rights.py"
 
 
@@ -442,8 +443,8 @@ BREAKAGES = [
         "return policy == Policy.BLOCKS or _Walk",
         "return policy == Policy.APPEND and _Walk",
         (
-            f"{MERGING}::test_row_21_of_one_block_that_two_wrote_the_newest_shows",
-            f"{MERGING}::test_row_22_blocks_that_two_wrote_at_once_are_one_file",
+            f"{BLOCKS}::test_row_21_of_one_block_that_two_wrote_the_newest_shows",
+            f"{BLOCKS}::test_row_22_blocks_that_two_wrote_at_once_are_one_file",
         ),
     ),
     Breakage(
@@ -451,14 +452,14 @@ BREAKAGES = [
         "crdt/merging.py",
         "if cut < seen:",
         "if cut < 0:",
-        (f"{MERGING}::test_row_23_what_was_written_where_it_was_cut_shows_if_it_is_newer",),
+        (f"{BLOCKS}::test_row_23_what_was_written_where_it_was_cut_shows_if_it_is_newer",),
     ),
     Breakage(
         "who only merged has written",
         "crdt/merging.py",
         "        if is_merging(version, Policy.BLOCKS):\n            return\n",
         "",
-        (f"{MERGING}::test_a_third_who_overwrites_what_one_of_them_wrote_wins_over_who_only_merged_it",),
+        (f"{BLOCKS}::test_a_third_who_overwrites_what_one_of_them_wrote_wins_over_who_only_merged_it",),
     ),
     Breakage(
         "an append is a write like any other",
@@ -466,7 +467,7 @@ BREAKAGES = [
         "fields = fields._replace(appends=session.appended_to(self.base, fields))",
         "pass",
         (
-            f"{MERGING}::test_row_24_tails_that_two_appended_at_once_are_kept_in_one_order",
+            f"{APPEND}::test_row_24_tails_that_two_appended_at_once_are_kept_in_one_order",
             f"{STORIES}::test_a_log_keeps_all_records_in_one_order",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Files whose heads show as one content: the merge policies `blocks` and `append` (rows 21 to 24)."""
+"""Files whose heads show as one content: the merge policy `blocks` (rows 21 to 23)."""
 
 from __future__ import annotations
 
@@ -9,78 +9,21 @@ import pytest
 from crdt.blocks import BLOCK_SIZE
 from crdt.causality import VersionVector
 from crdt.encoding import decode_commit
-from crdt.facts import Policy, Version
-from tests.shell import Shell, exchange, shells
-
-MERGE = b"user.elmer.merge"
-HALF = BLOCK_SIZE // 2
-
-
-def choose(shell: Shell, path: str, value: bytes) -> None:
-    shell.world.tick()
-    shell.fs.setxattr(shell.stat(path).ino, MERGE, value)
-
-
-def write_at(shell: Shell, path: str, offset: int, data: bytes) -> None:
-    fh = shell.open_file(path, os.O_WRONLY)
-    shell.world.tick()
-    shell.fs.write(fh, offset, data)
-    shell.close(fh)
-
-
-def put(shell: Shell, path: str, **letters: str) -> None:
-    """Write whole blocks: b0="A" fills the first one with A."""
-    for name, letter in letters.items():
-        write_at(shell, path, int(name[1:]) * BLOCK_SIZE, letter.encode() * BLOCK_SIZE)
-
-
-def truncate(shell: Shell, path: str, size: int) -> None:
-    shell.world.tick()
-    shell.fs.setattr(shell.stat(path).ino, size=size)
-
-
-def word(shell: Shell, path: str = "f") -> str:
-    """The first letter of each block, a dot for a hole; a small letter where the last one is not full."""
-    data = shell.read(path)
-    letters = [chr(data[start] or ord(".")) for start in range(0, len(data), BLOCK_SIZE)]
-    if len(data) % BLOCK_SIZE:
-        letters[-1] = letters[-1].lower()
-    return "".join(letters)
-
-
-def shared(policy: bytes, content: str | bytes, count: int = 2) -> list[Shell]:
-    """A file `f` of this policy, on all replicas."""
-    peers = shells(*[0] * count)
-    peers[0].create("f")
-    choose(peers[0], "f", policy)
-    peers[0].write("f", content if isinstance(content, bytes) else content.encode())
-    meet(*peers)
-    return peers
-
-
-def blocks(letters: str, count: int = 2) -> list[Shell]:
-    return shared(b"blocks", b"".join(letter.encode() * BLOCK_SIZE for letter in letters), count)
-
-
-def meet(*peers: Shell) -> None:
-    """All hear of all, show one thing, without any conflict."""
-    exchange(*peers)
-    for shell in peers:
-        assert shell.fs.conflicts() == []
-
-
-def head_count(shell: Shell, path: str = "f") -> int:
-    inode = shell.replica.state.inode(shell.stat(path).ino)
-    assert inode is not None
-    return len(inode.heads)
-
-
-def told(shell: Shell) -> dict[int, bool]:
-    """What the kernel was told of since, by inode: True where its pages are old."""
-    return shell.replica.take_changes().inodes
-
-
-# -- blocks --------------------------------------------------------------------------------------------
+from crdt.facts import Version
+from tests.shell import exchange, shells
+from tests.translation.merged import (
+    HALF,
+    blocks,
+    choose,
+    head_count,
+    meet,
+    put,
+    shared,
+    told,
+    truncate,
+    word,
+    write_at,
+)
 
 
 def test_row_22_blocks_that_two_wrote_at_once_are_one_file():
@@ -504,172 +447,3 @@ def test_set_user_id_shows_only_if_all_that_shows_was_seen_by_who_set_it():
     a.chmod("f", 0o4755)
     meet(a, b)
     assert b.stat("f").mode & 0o7777 == 0o4755
-
-
-# -- append --------------------------------------------------------------------------------------------
-
-
-def test_row_24_tails_that_two_appended_at_once_are_kept_in_one_order():
-    a, b = shared(b"append", "log:")
-    a.append("f", "a1 ")
-    b.append("f", "b1 ")
-    a.append("f", "a2 ")
-    meet(a, b)
-    assert a.read("f") == b.read("f") == b"log:a1 b1 a2 "
-    assert a.stat("f").size == len("log:a1 b1 a2 ")
-
-
-def test_equal_tails_are_two():
-    a, b = shared(b"append", "")
-    for shell in (a, b):
-        shell.append("f", "the same\n")
-    meet(a, b)
-    assert a.read("f") == b"the same\nthe same\n"
-
-
-def test_long_logs_are_put_together_from_the_first_byte_that_differs():
-    a, b = shared(b"append", b"0" * (BLOCK_SIZE + 7))
-    a.append("f", "A" * 50_000)
-    b.append("f", "B" * 3)
-    meet(a, b)
-    expected = b"0" * (BLOCK_SIZE + 7) + b"A" * 50_000 + b"B" * 3
-    assert a.read("f") == b.read("f") == expected
-    b.append("f", "b")
-    meet(a, b)
-    assert a.read("f") == expected + b"b"
-    assert head_count(a) == 1
-
-
-def test_a_log_that_stays_open_goes_on_behind_what_was_merged():
-    """With O_APPEND, whatever offset the kernel gives, which knows of its own alone."""
-    a, b = shared(b"append", "")
-    fh = a.open_file("f", os.O_WRONLY | os.O_APPEND)
-    for number in range(3):
-        a.world.tick()
-        a.fs.write(fh, 0, b"a%d " % number)
-        a.fs.fsync(fh)
-        b.append("f", f"b{number} ")
-        meet(a, b)
-    a.close(fh)
-    assert a.read("f") == b"a0 b0 a1 b1 a2 b2 "
-
-
-@pytest.mark.parametrize("gap", [0, 5])
-def test_what_is_written_at_the_end_without_o_append_is_appended(gap):
-    a, b = shared(b"append", "log:")
-    write_at(a, "f", 4 + gap, b"a1")
-    b.append("f", "b1")
-    meet(a, b)
-    assert a.read("f") == b"log:" + bytes(gap) + b"a1b1"
-
-
-def test_a_log_that_was_written_anew_as_it_was_and_longer_was_appended_to():
-    """As a program does that reads a file, adds a line and writes all."""
-    a, b = shared(b"append", "log:")
-    write_at(a, "f", 0, b"log:a1")
-    b.append("f", "b1")
-    meet(a, b)
-    assert a.read("f") == b"log:a1b1"
-
-
-def test_an_edit_and_an_append_are_both_kept_whole():
-    a, b = shared(b"append", "log:")
-    write_at(a, "f", 0, b"LOG")
-    b.append("f", "b1")
-    shown = exchange(a, b)
-    entry = next(path for path in shown if path != "f")
-    assert shown == {"f": "log:b1", entry: "LOG:"}
-    b.append("f", "b2")
-    assert exchange(a, b) == {"f": "log:b1b2", entry: "LOG:"}
-    b.remove(entry)
-    meet(a, b)
-    a.append("f", "a1")
-    b.append("f", "b3")
-    meet(a, b)
-    assert a.read("f") == b"log:b1b2a1b3"
-
-
-def test_to_write_what_is_there_adds_nothing():
-    a, b = shared(b"append", "log:")
-    write_at(a, "f", 0, b"log:")
-    b.append("f", "b1")
-    meet(a, b)
-    assert a.read("f") == b"log:b1"
-
-
-def test_a_log_that_replaced_another_file_is_still_one():
-    a, b = shared(b"append", "log:")
-    a.write("old", "old")
-    a.move("f", "old")
-    b.append("f", "b1")
-    a.append("old", "a1")
-    meet(a, b)
-    assert a.shows == {"old": "log:b1a1"}
-
-
-def test_a_choice_between_files_chooses_all_tails():
-    a, b, c = shells(0, 0, 0)
-    a.create("f")
-    choose(a, "f", b"append")
-    b.hear(a)
-    a.append("f", "a")
-    b.append("f", "b")
-    c.write("f", "another")
-    entry = next(path for path in exchange(a, b, c) if path != "f")
-    c.remove("f")
-    meet(a, b, c)
-    assert a.shows == {entry: "ab"}
-
-
-@pytest.mark.parametrize("size", [BLOCK_SIZE, BLOCK_SIZE + 5])
-def test_a_long_log_that_is_cut_is_no_log_for_that_while(size):
-    a, b = shared(b"append", b"0" * 2 * BLOCK_SIZE)
-    truncate(a, "f", size)
-    b.append("f", " b1")
-    assert len(exchange(a, b)) == 2
-    truncate(a, "f", 2 * BLOCK_SIZE)
-    assert len(exchange(a, b)) == 2
-
-
-def test_a_log_that_is_cut_is_no_log_for_that_while():
-    a, b = shared(b"append", "log:old")
-    truncate(a, "f", 4)
-    b.append("f", " b1")
-    assert len(exchange(a, b)) == 2
-
-
-def test_a_draft_of_a_log_is_appended_after_a_crash():
-    a, b = shared(b"append", b"0" * 40_000)
-    fh = a.open_file("f", os.O_WRONLY | os.O_APPEND)
-    a.fs.write(fh, 0, b"A" * 10)
-    a.fs.content._draft(a.fs.content.sessions[a.stat("f").ino])
-    a.open()
-    b.append("f", "B" * 10)
-    meet(a, b)
-    assert a.read("f")[40_000:] == b"A" * 10 + b"B" * 10
-
-
-def test_an_append_waits_for_no_block_of_another():
-    """P1: what came of a peer without its blocks is put between as soon as they are here."""
-    a, b = shared(b"append", b"0" * 40_000)
-    b.append("f", "B" * 40_000)
-    a.hear(b, blocks=False)
-    a.append("f", "A" * 10)
-    assert a.read("f")[40_000:] == b"A" * 10
-    meet(a, b)
-    assert a.read("f")[40_000:] == b"B" * 40_000 + b"A" * 10
-
-
-def test_a_renamed_log_is_still_one():
-    """logrotate renames a log and makes a new one; who has it open goes on in the old one."""
-    a, b = shared(b"append", "log:")
-    a.replica.set_pattern("f", Policy.APPEND)
-    fh = b.open_file("f", os.O_WRONLY | os.O_APPEND)
-    a.append("f", "a1 ")
-    a.move("f", "f.1")
-    a.create("f")
-    a.append("f", "a2 ")
-    b.fs.write(fh, 0, b"b1 ")
-    b.close(fh)
-    meet(a, b)
-    assert a.shows == {"f": "a2 ", "f.1": "log:a1 b1 "}
