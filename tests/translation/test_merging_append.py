@@ -9,14 +9,7 @@ import pytest
 from crdt.blocks import BLOCK_SIZE
 from crdt.facts import Policy
 from tests.shell import exchange, shells
-from tests.translation.merged import (
-    choose,
-    head_count,
-    meet,
-    shared,
-    truncate,
-    write_at,
-)
+from tests.translation.merged import choose, head_count, meet, shared, told, truncate, word, write_at
 
 
 def test_row_24_tails_that_two_appended_at_once_are_kept_in_one_order():
@@ -168,6 +161,25 @@ def test_an_append_waits_for_no_block_of_another():
     assert a.read("f")[40_000:] == b"A" * 10
     meet(a, b)
     assert a.read("f")[40_000:] == b"B" * 40_000 + b"A" * 10
+
+
+def test_who_writes_the_block_that_another_append_waits_for_shows_that_too():
+    """Both appended blocks that end alike.  The program reads more than it wrote, as after a merge, and the
+    kernel is told; so a file shows what was not there when it was opened (seed 11454437)."""
+    a, b = shared(b"append", b"0" * BLOCK_SIZE)
+    end = "-" * BLOCK_SIZE
+    b.append("f", "B" * BLOCK_SIZE + end)
+    a.hear(b, blocks=False)
+    wanted = a.replica.wanted(9)
+    a.replica.add_blocks([block for block in b.replica.blocks(wanted) if block and block[:1] == b"B"])
+    assert word(a) == "0"
+    told(a)
+    a.append("f", "A" * BLOCK_SIZE + end)
+    assert a.replica.wanted(9) == []
+    assert word(a) == "0B-A-"
+    assert told(a) == {a.stat("f").ino: True}
+    meet(a, b)
+    assert word(a) == word(b) == "0B-A-"
 
 
 def test_a_renamed_log_is_still_one():
