@@ -235,6 +235,8 @@ def compile_all(place: Place) -> None:
         assert said[0].startswith(f"{place.root}/json/__pycache__/")
 
 
+PYTHON = Path("/usr/bin/python3").resolve()  # python3.11 on Debian 12
+
 # Of CPython's own tests those that work on files, in Debian's package.
 PYTHON_TESTS = """
 test_os test_posix test_shutil test_tempfile test_pathlib test_glob test_fcntl test_mmap test_file test_fileio
@@ -247,7 +249,7 @@ test_runpy test_unicode_file test_unicode_file_functions test_linecache
 
 def python_tests(place: Place) -> None:
     """What fails in the first place, the host's file system, is not asked of others."""
-    command = ["/usr/bin/python3", "-m", "test", "-j2", "--tempdir", place.root, *PYTHON_TESTS.split()]
+    command = [PYTHON, "-m", "test", "-j2", "--tempdir", place.root, *PYTHON_TESTS.split()]
     done = subprocess.run(
         command,
         cwd=place.root,
@@ -275,5 +277,5 @@ CASES = [
     Case("pip builds an extension", pip_build, make_extension, quick=False),
     Case("npm ci of 4 packages", npm_install, fill_npm_cache, packages=("nodejs", "npm"), quick=False),
     Case("compileall", compile_all),
-    Case("Python's own tests of files", python_tests, packages=("libpython3.11-testsuite",), quick=False),
+    Case("Python's own tests of files", python_tests, packages=(f"lib{PYTHON.name}-testsuite",), quick=False),
 ]

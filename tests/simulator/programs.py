@@ -8,7 +8,6 @@ import stat
 from collections import Counter
 from typing import TypeVar
 
-from crdt.entries import Entry
 from crdt.facts import ROOT, Ino
 from crdt.orphans import ORPHANS
 from crdt.waiting import waiting
@@ -116,17 +115,17 @@ class Programs:
         orphans = self.fs.orphans
         entries = [entry for _, entry in self.fs.listing.walk() if not entry.is_directory]
         entries += [entry for ino in orphans.all() for entry in orphans.entries(ino)]
-        owners = files | {self._written_to(entry) for entry in entries if entry.ino in files}
+        owners = files | {self._began_as(entry.owner) for entry in entries if entry.ino in files}
         # A branch that is open may hide, and then is no entry.
-        owners |= {self.fs.attributes.target(handle.ino).inode.ino for handle in self.handles.opened}
-        return owners | {entry.ino for entry in entries if self._written_to(entry) in owners}
+        targets = [self.fs.attributes.target(handle.ino).inode.ino for handle in self.handles.opened]
+        owners |= {self._began_as(ino) for ino in targets}
+        return owners | {entry.ino for entry in entries if self._began_as(entry.owner) in owners}
 
-    def _written_to(self, entry: Entry) -> Ino:
-        """The file whose branch an entry is, or was before it became a file of its own."""
-        inode = self.site.replica.state.inode(entry.owner)
-        assert inode is not None, entry
-        claimed = inode.birth.claims
-        return inode.ino if claimed is None else claimed.ino
+    def _began_as(self, ino: Ino) -> Ino:
+        """The file that another was a branch of, before it became a file of its own; and so on."""
+        inode = self.site.replica.state.inode(ino)
+        assert inode is not None, ino
+        return ino if inode.birth.claims is None else self._began_as(inode.birth.claims.ino)
 
     # -- promises --------------------------------------------------------------------------------
 
