@@ -14,7 +14,7 @@ from crdt.absorption import shown_heads, together
 from crdt.blocks import BlockMap, advance, block_key
 from crdt.causality import Dot
 from crdt.facts import Ino, Ref, Version
-from crdt.head_maps import HeadMaps, head_of
+from crdt.head_maps import HeadMaps, head_of, spare_map
 from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State
 from crdt.versions import is_ancestor, is_on_branch, kin, own_heads, owner, step_of
@@ -179,7 +179,7 @@ class Heads:
         # What is numbered by its commit, which is new, is new; of others it is looked up.
         known = self.state.version(ref) if int(version.version) != new.dot else None
         if known is not None:
-            self._add_again(ref, known, new)
+            self._add_again(ref, known, new, here=here)
             return
         self.state.set_version(ref, StoredVersion(new.dot, new.hlc, new.wall_ns, version))
         inode = self.state.edit(owner(self.state, ref))
@@ -227,14 +227,16 @@ class Heads:
                 inode.heads[at] = head._replace(before=new.here)
                 self.maps.drop(inode, head.before, new)
 
-    def _show_regained(self, inode: Inode, new: Head, parent: Ref) -> None:
-        """The content of this version was superseded before it was sent, and was made here again: what goes
-        on from it, and is not here yet, shows that rather than what was before it."""
+    def _show_regained(self, inode: Inode, ref: Ref, parent: Ref) -> None:
+        """The content of this version was superseded before it was sent, or its blocks were before they came,
+        and was made here again: what goes on from it, and is not here yet, shows that rather than what was
+        before it."""
         for at, head in enumerate(inode.heads):
             before = head.before
             if before is None or before.ref != parent or parent in self.held:
                 continue
-            if is_on_branch(self.state, new.ref, head.ref):
+            if is_on_branch(self.state, ref, head.ref):
+                new = self.maps.head_at(head, ref, spare_map(ref))
                 inode.heads[at] = head._replace(before=new)
                 self.maps.drop(inode, before, new)
 
@@ -258,7 +260,7 @@ class Heads:
             return False
         return is_ancestor(self.state, step_of(self.state, lead.before.ref), other.ref)
 
-    def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version]) -> None:
+    def _add_again(self, ref: Ref, known: StoredVersion, new: Stamped[Version], *, here: bool) -> None:
         """The same choice was made on another replica: one version, as old as the older of the two."""
         makers = {(known.dot, known.hlc, known.wall_ns), *known.also, new[:3]}
         first, *later = sorted(makers, key=lambda maker: (maker[1], maker[0]))
@@ -270,8 +272,10 @@ class Heads:
         inode.heads = [_dated(head, ref, first) for head in inode.heads]
         inode.settled = [(_dated(head, ref, first), by) for head, by in inode.settled]
         self.touched.add(inode.ino)
-        if known.fact.bare and not fact.bare:
-            self._show_regained(inode, head_of(ref, first, fact), fact.parents[0])
+        if here and self.state.waits:
+            self.wanted.wrote(fact)
+        if here or (known.fact.bare and not fact.bare):
+            self._show_regained(inode, ref, fact.parents[0])
         for parent in fact.parents:
             self._settle_earlier(parent, first[1])
 

@@ -182,6 +182,31 @@ def test_who_writes_the_block_that_another_append_waits_for_shows_that_too():
     assert word(a) == word(b) == "0B-A-"
 
 
+def test_who_puts_together_what_another_did_before_its_blocks_came_goes_on_from_that():
+    """C shows what A and B appended; A appended to that, too, and its blocks are not here.  What C appends to
+    is a version that is known, whose block was superseded: C's append was EIO (seed 11658089)."""
+    a, b, c = shared(b"append", b"0" * 40_000, 3)
+    b.append("f", "B1")
+    a.append("f", "A1")
+    c.hear(a, b)
+    a.hear(b)
+    a.write("copy", a.read("f"))
+    a.append("f", "A2")
+    b.append("f", "B2")
+    c.hear(b, a, blocks=False)
+    assert c.read("f")[40_000:] == b"B1A1"
+    assert len(c.replica.wanted(9)) == 3  # of the copy, A2, B2
+    c.append("f", "C1")
+    assert c.read("f")[40_000:] == b"B1A1C1"
+    assert c.read("copy")[40_000:] == b"B1A1"
+    assert len(c.replica.wanted(9)) == 2
+    c.open()
+    assert c.read("f")[40_000:] == b"B1A1C1"
+    meet(a, b, c)
+    assert c.read("f")[40_000:] == b"B1A1A2B2C1"
+    assert [peer.findings() for peer in (a, b, c)] == [[], [], []]
+
+
 def test_a_renamed_log_is_still_one():
     """logrotate renames a log and makes a new one; who has it open goes on in the old one."""
     a, b = shared(b"append", "log:")
