@@ -17,7 +17,7 @@ from crdt.facts import Ino, Ref, Version
 from crdt.head_maps import HeadMaps, head_of, spare_map
 from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State
-from crdt.versions import is_ancestor, is_on_branch, kin, own_heads, owner, step_of
+from crdt.versions import dropped_at, is_ancestor, is_on_branch, kin, own_heads, owner, step_of
 from crdt.visible import is_orphan
 from crdt.waiting import is_here, is_readable, waiting
 from crdt.wanted import Wanted, maps_of
@@ -114,7 +114,7 @@ class Heads:
             elif any(is_on_branch(self.state, head.ref, ref) for ref in newest - {head.ref}):
                 self._keep_for_open(inode, head)
             else:
-                inode.heads.append(head._replace(closed=hlc))
+                inode.heads.append(self._as_dropped(inode, head._replace(closed=hlc)))
                 self.wanted.doubt_all(inode.ino, head)
 
     def _keep_for_open(self, inode: Inode, old: Head) -> None:
@@ -140,7 +140,12 @@ class Heads:
             return
         extended = stored.fact.parents[0]
         if not any(is_on_branch(self.state, extended, head.ref) for head in own_heads(holder)):
-            holder.heads.append(self.maps.head_at(moved[0], extended, extended.version, closed=stored.hlc))
+            again = self.maps.head_at(moved[0], extended, extended.version, closed=stored.hlc)
+            holder.heads.append(self._as_dropped(holder, again))
+
+    def _as_dropped(self, inode: Inode, again: Head) -> Head:
+        """A head that was none for a while: who removed it may have been heard of meanwhile."""
+        return again._replace(dropped=dropped_at(self.state, inode, again.ref))
 
     def drop(self, ref: Ref, hlc: int) -> None:
         """A removal meant this version to be gone."""

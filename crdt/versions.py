@@ -273,6 +273,11 @@ def are_dropped(state: State, inode: Inode, refs: Iterable[Ref]) -> bool:
 
 def was_dropped(state: State, inode: Inode, ref: Ref) -> bool:
     """Did a removal mean this version, or one that came of it, to be gone?"""
+    return bool(dropped_at(state, inode, ref))
+
+
+def dropped_at(state: State, inode: Inode, ref: Ref) -> int:
+    """When that was first: an hlc, 0 for never."""
     relatives: dict[Ino, Inode] = {}
     todo = [inode.ino, ref.ino, owner(state, ref)]
     while todo:
@@ -282,13 +287,14 @@ def was_dropped(state: State, inode: Inode, ref: Ref) -> bool:
             relatives[ino] = other
             todo += kin(state, other)
     goal = step_of(state, ref)
-    return any(
-        is_ancestor(state, goal, drop)
+    found = (
+        removal.hlc
         for relative in relatives.values()
         for link in relative.links.values()
         for removal in link.removals
-        for drop in removal.fact.drops
+        if any(is_ancestor(state, goal, drop) for drop in removal.fact.drops)
     )
+    return min(found, default=0)
 
 
 def is_ancestor(state: State, goal: Step, descendant: Ref) -> bool:

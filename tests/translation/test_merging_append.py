@@ -8,7 +8,7 @@ import pytest
 
 from crdt.blocks import BLOCK_SIZE
 from crdt.facts import Policy
-from tests.shell import exchange, shells
+from tests.shell import entry_of, exchange, shells
 from tests.translation.merged import choose, head_count, meet, shared, told, truncate, word, write_at
 
 
@@ -205,6 +205,36 @@ def test_who_puts_together_what_another_did_before_its_blocks_came_goes_on_from_
     meet(a, b, c)
     assert c.read("f")[40_000:] == b"B1A1A2B2C1"
     assert [peer.findings() for peer in (a, b, c)] == [[], [], []]
+
+
+def test_what_was_removed_is_that_also_where_it_had_been_put_together_with_another():
+    """A removes what it wrote to a log, C appends to that and its own.  Then A makes C's a file of its own.
+    What is left shows what was removed or replaced last, for its name at C; C, which heard of the removal
+    when A's was no head any more, took that for not removed, and showed it (seed 11675557)."""
+    a, b, c = shells(0, 0, 0)
+    a.create("f")
+    choose(a, "f", b"append")
+    a.write("f", "0" * 40_000)
+    c.symlink("f", "beside it")
+    exchange(a, b, c)
+    log = entry_of(a.shows, "f", "A")
+    for peer, text in ((a, "of A"), (c, "of C"), (b, "of B")):
+        peer.append(log, text)
+    c.hear(a)
+    a.hear(b, blocks=False)
+    a.hear(c, blocks=False)
+    a.remove(log)
+    choose(a, log, b"keep")
+    b.move(log, "g")
+    b.save("g", "new")
+    c.move(log, "g")
+    c.append("g", ", more")
+    a.remove("f")
+    shown = exchange(a, b, c)
+    assert {name: content.lstrip("0") for name, content in shown.items()} == {
+        "f.conflict-C-3": "of Aof C, more",
+        "g": "new",
+    }
 
 
 def test_a_renamed_log_is_still_one():
