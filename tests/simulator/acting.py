@@ -75,9 +75,9 @@ class Unsettled:
         self.shown = in_the_tree(before)
         self.around: set[bytes] = set()
         if self.files:
-            paths = [programs.whole(path) for path in step.arguments if is_path(path)]
-            if any(path in before and before[path].ino in self.files for path in paths):
-                self.around = set(map(stem, paths))
+            for paths in touched_together(programs, step, before):
+                if any(path in before and before[path].ino in self.files for path in paths):
+                    self.around.update(map(stem, paths))
 
     def without(self, want: Faces, shown: Faces) -> tuple[Faces, Faces]:
         """Leave out what nothing is said of."""
@@ -106,13 +106,18 @@ class Unsettled:
         that comes, or whose content was not seen, may leave less."""
         twins = self.programs.site.replica.view.twins
         hiding = {path: twins(Ino(face.ino)) for path, face in shown.items() if face.is_file}
-        return {path for path, inos in hiding.items() if self.files & {*inos, *map(self._branch_of, inos)}}
+        began_as = self.programs.began_as
+        return {path for path, inos in hiding.items() if self.files & {*inos, *map(began_as, inos)}}
 
-    def _branch_of(self, ino: Ino) -> Ino:
-        """The file whose branch this one was before it became a file of its own; or it itself."""
-        inode = self.programs.site.replica.state.inode(ino)
-        claimed = None if inode is None else inode.birth.claims
-        return ino if claimed is None else claimed.ino
+
+def touched_together(programs: Programs, step: Step, before: Faces) -> list[list[bytes]]:
+    """The paths that a system call of this step names, for each."""
+    paths = [programs.whole(path) for path in step.arguments if is_path(path)]
+    if step.kind != "move_all":
+        return [paths]
+    source, target = paths
+    names = [path.rpartition(b"/")[2] for path in before if path.rpartition(b"/")[0] == source]
+    return [[source + b"/" + name, target + b"/" + name] for name in names]
 
 
 def stem(path: bytes) -> bytes:

@@ -115,17 +115,17 @@ class Programs:
         orphans = self.fs.orphans
         entries = [entry for _, entry in self.fs.listing.walk() if not entry.is_directory]
         entries += [entry for ino in orphans.all() for entry in orphans.entries(ino)]
-        owners = files | {self._began_as(entry.owner) for entry in entries if entry.ino in files}
+        owners = files | {self.began_as(entry.owner) for entry in entries if entry.ino in files}
         # A branch that is open may hide, and then is no entry.
         targets = [self.fs.attributes.target(handle.ino).inode.ino for handle in self.handles.opened]
-        owners |= {self._began_as(ino) for ino in targets}
-        return owners | {entry.ino for entry in entries if self._began_as(entry.owner) in owners}
+        owners |= {self.began_as(ino) for ino in targets}
+        return owners | {entry.ino for entry in entries if self.began_as(entry.owner) in owners}
 
-    def _began_as(self, ino: Ino) -> Ino:
+    def began_as(self, ino: Ino) -> Ino:
         """The file that another was a branch of, before it became a file of its own; and so on."""
         inode = self.site.replica.state.inode(ino)
-        assert inode is not None, ino
-        return ino if inode.birth.claims is None else self._began_as(inode.birth.claims.ino)
+        claimed = None if inode is None else inode.birth.claims
+        return ino if claimed is None else self.began_as(claimed.ino)
 
     # -- promises --------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Programs:
         before, hides = self.commits(), bool(self.site.waiting())
         twins = set() if replaced is None else self.twins(replaced)
         if replaced is not None:
-            hides = hides or any(self.handles.of(replaced.ino))
+            hides = hides or any(any(self.handles.of(ino)) for ino in (replaced.ino, *twins))
         self.fs.rename(parent, name, new_parent, new_name)
         if replaced is not None and replaced.ino != known.ino and is_last_name(replaced):
             self.mark_unlinked(replaced, twins)

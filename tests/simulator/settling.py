@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from crdt.causality import VersionVector
 from crdt.encoding import decode_commit
-from crdt.facts import Version
+from crdt.facts import Ino, Version
 from tests.simulator.acting import act
 from tests.simulator.cluster import Library, RecordingStore, Site
 from tests.simulator.laws import require
@@ -23,6 +23,7 @@ from tests.simulator.ledger import TOKEN, Ledger
 from tests.simulator.locality import Faces, difference, faces
 from tests.simulator.programs import ORPHANS_AT, Programs, SymbolicPath, everything
 from tests.simulator.steps import Step
+from tests.walk import Found
 from translation import merge_policy
 from translation.filesystem import FileSystem
 from translation.listing import Conflict
@@ -91,7 +92,7 @@ def choose(copy: Copy, conflict: Conflict, way: str) -> Choice | None:
     """Return what this replica shows when its user has settled it; None where that way there is an error."""
     programs = Programs(copy, Ledger())
     entry = programs.look()[b"/" + conflict.path]
-    before = copy.replica.seen()
+    before, again = copy.replica.seen(), was_written_again(copy, entry)
     try:
         act(programs, step_of(conflict, way), NEW_DATA)
     except OSError:
@@ -106,11 +107,18 @@ def choose(copy: Copy, conflict: Conflict, way: str) -> Choice | None:
         case "write":
             chosen = entry.content + NEW_DATA
         case _:
-            chosen = entry.content
+            chosen = None if again else entry.content  # then it may hide where the same is history
     policy = policy_of(copy, conflict)
     if policy == b"blocks":
         chosen = None  # a choice writes each block, and of two who do so at once the last one counts
     return Choice(way, copy, chosen, policy == b"append")
+
+
+def was_written_again(copy: Copy, entry: Found) -> bool:
+    """Was this content made by several versions?"""
+    if not stat.S_ISREG(entry.attributes.mode):
+        return False
+    return copy.cluster.library.digests[copy.fs.base.shown(Ino(entry.attributes.ino)).digest] > 1
 
 
 def policy_of(copy: Copy, conflict: Conflict) -> bytes:
