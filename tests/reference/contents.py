@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from crdt.blocks import BLOCK_SIZE
-from crdt.causality import BEFORE_ALL, Stamp
+from crdt.causality import Stamp
 from crdt.facts import Ino, Kind, LinkId, Ref, Version
 from tests.reference.gathered import Gathered
 from tests.reference.merging import Merging
@@ -112,7 +112,7 @@ class Contents:
 
     def _find_dropped(self) -> None:
         self.dropping = [
-            (made.stamp, self.ancestry(made.fact.drops))
+            (made.stamp.hlc, self.ancestry(made.fact.drops))
             for link in self.facts.links.values()
             for made in link.removals
             if made.fact.drops
@@ -173,12 +173,13 @@ class Contents:
         return heads if ino in self.merged else heads[:1]
 
     def _let_go_last(self, heads: list[Ref]) -> list[Ref]:
-        """What a file shows whose name lives on although each of its heads was dropped or settled."""
+        """What a file shows whose name lives on although each of its heads was dropped or settled: of two
+        at one time, the newer."""
 
-        def let_go(ref: Ref) -> Stamp:
-            settled = [self.versions[child].stamp for child in self.children[ref]]
-            dropped = [stamp for stamp, refs in self.dropping if ref in refs]
-            return min(settled + dropped, default=BEFORE_ALL)
+        def let_go(ref: Ref) -> int:
+            settled = [self.versions[child].stamp.hlc for child in self.children[ref]]
+            dropped = [hlc for hlc, refs in self.dropping if ref in refs]
+            return min(settled + dropped, default=0)
 
         return [max(heads, key=lambda ref: (let_go(ref), self.in_time(self.path[ref])))]
 
