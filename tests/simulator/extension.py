@@ -15,7 +15,7 @@ from crdt.absorption import digest_at, hidden_under, shown_groups, shown_heads, 
 from crdt.blocks import EMPTY_DIGEST
 from crdt.encoding import decode_commit
 from crdt.entries import Entry
-from crdt.facts import Fact, Ino, Kind, Ref, Version
+from crdt.facts import Fact, Ino, Kind, Policy, Ref, Version
 from tests.simulator.laws import require
 from tests.simulator.locality import SET_USER_ID, difference, faces
 from tests.simulator.programs import Programs
@@ -95,6 +95,7 @@ def heads(programs: Programs) -> dict[frozenset[Ref], Entry]:
     """What the entries show that show as one with no other file, with what hides under it -> entry.
 
     Of heads that show together, by a merge policy, all: so a write that extends one of them is none of these.
+    Nor is one that extends an entry of such a file which does not show together: it may from then on.
     """
     replica, found = programs.site.replica, {}
     state = replica.state
@@ -105,6 +106,8 @@ def heads(programs: Programs) -> dict[frozenset[Ref], Entry]:
             continue
         inode = state.inode(entry.owner)
         assert inode is not None
+        if inode.policy in (Policy.BLOCKS, Policy.APPEND) and len(shown_groups(state, inode)) > 1:
+            continue
         head = entry.heads[0] if entry.heads else shown_heads(state, inode)[0].ref
         beside = hidden_under(state, inode, head)
         if entry.top is None:
