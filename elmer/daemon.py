@@ -25,6 +25,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Collection, Iterator
@@ -39,7 +40,7 @@ from elmer import mounts
 from elmer.background import Report
 from elmer.commands import Commands
 from elmer.control import Control
-from elmer.directory import StoreDirectory, held
+from elmer.directory import StoreDirectory, held, mode_at
 from elmer.exits import CommandError, ExitStatus
 from elmer.fuse import WAITING_MAX, WORKERS, Operations, mount_options
 from elmer.guard import guarded
@@ -158,10 +159,10 @@ def check_mountpoint(mountpoint: Path, store: Path) -> None:
     A stale mount of a daemon that was killed is taken away.
     """
     _take_away_stale(mountpoint)
-    why = None
-    if not mountpoint.exists():
+    why, mode = None, mode_at(mountpoint)
+    if not mode:
         why = "does not exist"
-    elif not mountpoint.is_dir():
+    elif not stat.S_ISDIR(mode):
         why = "is not a directory"
     elif (there := mounts.at(mountpoint)) is not None and there.store is not None:
         why = f"is where {there.store} is mounted: unmount that first, or choose another directory"

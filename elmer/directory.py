@@ -14,9 +14,11 @@ taken, so for an instant it can be that of the holder before.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +29,20 @@ from typing import Any
 from elmer.exits import CommandError, ExitStatus
 
 HOLDER_BYTES = 8192
+
+
+def mode_at(path: Path) -> int:
+    """Return the mode (stat(2)) of what is there, 0 where nothing is.
+
+    Raises OSError, as PermissionError where a directory on the way may not be searched: Path.exists() and the
+    like take that for nothing, from Python 3.14 on.
+    """
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return 0
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +74,26 @@ class StoreDirectory:
         return self.path / "elmer.log"
 
     def is_store(self) -> bool:
-        return self.config.is_file()
+        return stat.S_ISREG(mode_at(self.config))
 
     def check_is_store(self) -> None:
         """Raises CommandError (USAGE) where there is no store, or half of one."""
         if self.is_store():
-            if not self.rows.is_dir():
+            if not stat.S_ISDIR(mode_at(self.rows)):
                 raise CommandError(
                     f"{self.path}: its directory rows is missing; restore it from a backup, or join this"
                     " replica again",
                     ExitStatus.STORE,
                 )
             return
-        if self.rows.exists():
+        if mode_at(self.rows):
             raise CommandError(
                 f"{self.path}: its file config.json is missing. If an init or join was cut short here,"
                 " remove the directory and do it again; else put a file with {} in its place, and tell it its"
                 " peers by `elmer peers add`",
                 ExitStatus.USAGE,
             )
-        if self.path.exists():
+        if mode_at(self.path):
             raise CommandError(f"{self.path} is not a store (see `elmer init`)", ExitStatus.USAGE)
         raise CommandError(f"{self.path} does not exist", ExitStatus.USAGE)
 

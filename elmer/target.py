@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from elmer.directory import StoreDirectory
+from elmer.directory import StoreDirectory, mode_at
 from elmer.exits import CommandError, ExitStatus
 from elmer.mounts import mount_of, mount_of_store
 
@@ -24,7 +24,7 @@ def resolve(text: str) -> Target:
     if mount is not None and mount.store is not None:
         return Target(StoreDirectory(mount.store), mount.mountpoint)
     directory = StoreDirectory(path)
-    if not directory.is_store() and not directory.rows.exists():
+    if not directory.is_store() and not mode_at(directory.rows):
         raise CommandError(
             f"{text} is neither a store directory nor a path inside a mount of elmer",
             ExitStatus.USAGE,

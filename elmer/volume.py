@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from crdt.facts import Member
 from elmer import clock
 from elmer import config as configuration
 from elmer.config import Config
-from elmer.directory import StoreDirectory
+from elmer.directory import StoreDirectory, mode_at
 from elmer.exits import CommandError, ExitStatus
 from elmer.joining import Request, decode_members, encode_request
 from elmer.rocks import RocksStore, Rows, remains
@@ -176,12 +177,12 @@ def _check_free(directory: StoreDirectory) -> None:
     except UnicodeEncodeError as error:
         # RocksDB's binding takes no other; mount points and names in a volume are any bytes.
         raise CommandError(f"{path}: the path of a store must be UTF-8", ExitStatus.USAGE) from error
-    if path.is_dir():
+    if stat.S_ISDIR(mode_at(path)):
         if any(path.iterdir()):
             raise CommandError(f"{path} is not empty; choose a new directory", ExitStatus.USAGE)
     elif os.path.lexists(path):
         raise CommandError(f"{path} is not a directory", ExitStatus.USAGE)
-    elif not path.parent.is_dir():
+    elif not stat.S_ISDIR(mode_at(path.parent)):
         raise CommandError(f"{path.parent} does not exist", ExitStatus.USAGE)
 
 
