@@ -145,7 +145,7 @@ class Locality:
             return found
         now = after.lookup(entry.parent, entry.name)
         if now is not None and now.ino == entry.ino:
-            return self._hold_mode(after, entry) if now.twins != entry.twins else []
+            return []
         inode = after.state.inode(entry.ino)
         if inode is None:
             if entry.ino in self.written and entry.owner in self.written:
@@ -177,14 +177,6 @@ class Locality:
         if any(other.ref == was for other in surviving(after.state, row_of(after.state, now.owner))):
             return []  # it hides under another, and so would a version of it
         return self._version(entry.owner, was, [], is_edit=True)
-
-    def _hold_mode(self, after: View, entry: Entry) -> list[Fact]:
-        """What hides under a file takes rights from it, and may go with what it was chosen over."""
-        inode = self.intents.inode(entry.owner)
-        bits = self.intents.view.mode(inode)
-        if entry.top is not None or after.mode(row_of(after.state, entry.ino)) == bits:
-            return []
-        return [self.intents.set(inode, Field.MODE, bits)]
 
     def _hold_alone(self, after: View, entry: Entry) -> list[Fact]:
         """Settle what hides under a content, where by the merge policy the two would show together now that
