@@ -36,6 +36,12 @@ def test_a_head_that_an_open_file_goes_on_from_is_not_kept_a_second_time():
     assert simulate(10228796).failure is None
 
 
+def test_a_mode_that_a_commit_sets_is_not_held_by_it_too():
+    """A file with a twin at one of its names gets a mode by the other name, and the two part.  What the first
+    name showed was held in the same commit by a second mode: which of the two counts nobody could say."""
+    assert simulate(11807331).failure is None
+
+
 def test_a_history_can_be_played_again_without_its_generator():
     run = simulate(7)
     world = World(run.setup)

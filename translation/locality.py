@@ -145,7 +145,7 @@ class Locality:
             return found
         now = after.lookup(entry.parent, entry.name)
         if now is not None and now.ino == entry.ino:
-            return []
+            return self._hold_mode(after, entry) if now.twins != entry.twins else []
         inode = after.state.inode(entry.ino)
         if inode is None:
             if entry.ino in self.written and entry.owner in self.written:
@@ -177,6 +177,15 @@ class Locality:
         if any(other.ref == was for other in surviving(after.state, row_of(after.state, now.owner))):
             return []  # it hides under another, and so would a version of it
         return self._version(entry.owner, was, [], is_edit=True)
+
+    def _hold_mode(self, after: View, entry: Entry) -> list[Fact]:
+        """What hides under a file takes rights from it, and may go with what it was chosen over."""
+        if entry.top is not None:
+            return []
+        was, now = self.intents.inode(entry.ino), row_of(after.state, entry.ino)
+        bits = self.intents.view.mode(was)
+        is_set = any(value.dot == self.moment.dot for value in now.registers.get(Field.MODE, ()))
+        return [] if is_set or after.mode(now) == bits else [self.intents.set(was, Field.MODE, bits)]
 
     def _hold_alone(self, after: View, entry: Entry) -> list[Fact]:
         """Settle what hides under a content, where by the merge policy the two would show together now that

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from crdt.versions import surviving
-from tests.shell import CALLER, Shell, exchange, shells
+from tests.shell import CALLER, Shell, entry_of, exchange, shells
 from translation.filesystem import Caller
 
 BIG = "0123456789abcdef" * 4096  # two blocks
@@ -345,3 +345,25 @@ def test_a_twin_does_not_come_out_when_the_past_of_another_is_let_go():
     b.remove("name")
     assert b.shows == {"f": "12"}
     assert exchange(a, b) == {"f": "12"}
+
+
+def test_the_mode_stays_when_a_hidden_twin_goes_with_what_it_was_chosen_over():
+    """Two files of one name.  C removes its own, A removes A's: each is chosen over the other; B saves over
+    A's, which hides under that, and takes rights from it.  With C's it is removed, and is nothing any more:
+    what B saved could be read by everybody again."""
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "of A")
+    c.write("f", "of C")
+    exchange(a, b, c)
+    other = entry_of(a.shows, "f", "A")
+    a.chmod(other, 0o640)
+    exchange(a, b, c)
+    c.remove("f")
+    a.remove(other)
+    b.save(other, "new")
+    assert exchange(a, b, c) == {"f": "of C", other: "new"}
+    assert stat.S_IMODE(b.stat(other).mode) == 0o640
+    b.remove("f")
+    assert stat.S_IMODE(b.stat(other).mode) == 0o640
+    assert exchange(a, b, c) == {other: "new"}
+    assert stat.S_IMODE(a.stat(other).mode) == stat.S_IMODE(c.stat(other).mode) == 0o640
