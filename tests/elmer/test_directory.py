@@ -1,5 +1,6 @@
 import json
 import os
+import stat
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import pytest
 from elmer import config
 from elmer.ask import ask
 from elmer.config import Config
-from elmer.directory import StoreDirectory, failure_of_last, find_holder, hangs, held, reachable
+from elmer.directory import StoreDirectory, failure_of_last, find_holder, hangs, held, mode_at, reachable
 from elmer.exits import CommandError, ExitStatus
 from tests.elmer.stores import wait_until
 
@@ -184,3 +185,14 @@ def test_a_config_of_a_newer_format_is_refused(directory):
     directory.config.write_text(json.dumps({"format": 2, "anything": 1}))
     with pytest.raises(CommandError, match="of format 2, this elmer knows 1: use a newer elmer"):
         config.load(directory.config)
+
+
+def test_nothing_is_there_where_the_way_ends(tmp_path):
+    """As for Path.exists(); an error of another kind is told (see test_daemon.py for a plain user)."""
+    (tmp_path / "file").touch()
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "loop").symlink_to("loop")
+    assert mode_at(tmp_path / "file") == stat.S_IFREG | 0o640
+    assert [mode_at(tmp_path / name) for name in ("none", "none/f", "file/f", "loop")] == [0, 0, 0, 0]
+    with pytest.raises(OSError, match="too long"):
+        mode_at(tmp_path / ("n" * 256))
