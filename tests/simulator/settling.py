@@ -115,10 +115,13 @@ def choose(copy: Copy, conflict: Conflict, way: str) -> Choice | None:
 
 
 def was_written_again(copy: Copy, entry: Found) -> bool:
-    """Was this content made by several versions?"""
+    """Was this content made by several versions, choices aside?"""
     if not stat.S_ISREG(entry.attributes.mode):
         return False
-    return copy.cluster.library.digests[copy.fs.base.shown(Ino(entry.attributes.ino)).digest] > 1
+    digest = copy.fs.base.shown(Ino(entry.attributes.ino)).digest
+    facts = [fact for commit in copy.cluster.library.commits.values() for fact in commit.facts]
+    written = [fact for fact in facts if isinstance(fact, Version) and not fact.settles]
+    return sum(fact.digest == digest for fact in written) > 1
 
 
 def policy_of(copy: Copy, conflict: Conflict) -> bytes:
