@@ -181,7 +181,19 @@ class Intents:
         inode = self.inode(entry.owner)
         if entry.top is None and self.together(inode):
             return self._seen_together(inode)
-        return [self.seen_of(entry), *self.hidden(entry)]
+        seen = [self.seen_of(entry)]
+        if entry.top is None:
+            seen = self.not_beside(inode, seen)
+        return [*seen, *self.hidden(entry)]
+
+    def not_beside(self, inode: Inode, refs: Iterable[Ref]) -> list[Ref]:
+        """Leave out, of versions that this file shows, those that a conflict entry beside it shows too.
+
+        It does while a session holds one, or the newest content is not here.  To remove a file is not to
+        remove the entry.
+        """
+        beside = {ref for head, _ in self.content_branches(inode) for ref in (head.ref, head.here.ref)}
+        return [ref for ref in refs if ref not in beside]
 
     def has_shown_all(self, entry: Entry) -> bool:
         """Were programs here shown all that the entry stands for?
@@ -228,7 +240,9 @@ class Intents:
         return found
 
     def has_other_names(self, entry: Entry) -> bool:
-        """Does its file show under another name, too?"""
+        """Does its file show under another name, too?  Not a conflict entry, which is no file of its own."""
+        if entry.top is not None:
+            return False
         return any(self.view.entry_at(entry.ino, place).ino == entry.ino for place in self.names_left(entry))
 
     def names_left(self, entry: Entry) -> list[Shown]:
@@ -257,6 +271,11 @@ class Intents:
             return entry.raw
         shown = self.inode(entry.ino).shown
         return next((place.origin for place in shown if place.link == entry.link), entry.raw)
+
+    def is_bare(self, ref: Ref) -> bool:
+        """Is this a content that nobody here knows?  It was superseded, and what did that is on its way."""
+        stored = self.state.version(ref)
+        return stored is not None and stored.fact.bare
 
     def buried(self, inode: Inode) -> list[Ref]:
         """The settlements that a removal covered, of an orphan or a file that shows for a later edit alone.

@@ -164,7 +164,9 @@ class Lineage(Intents):
         """
         shown, known = self.seen_of(entry), backup.stood.version
         made_here = replica_of(step_of(self.state, shown).stamp.dot) == self.replica.replica
-        return self.meant_by(entry) if made_here or shown == known else [known]
+        if made_here or shown == known:
+            return self.meant_by(entry)
+        return self.not_beside(self.inode(entry.ino), [known])
 
     def _continue_late(self, moment: Moment, new: Entry, stood: Gone, settled: list[Ref]) -> list[Fact]:
         """The version of the new file that has the old one as its lineage, and its name by that.
@@ -174,8 +176,7 @@ class Lineage(Intents):
         """
         assert new.link is not None
         inode, head = self.inode(new.ino), self.head_of(new)
-        stored = self.state.version(head)
-        if inode.links[new.link].where().fact.via is not None or (stored is not None and stored.fact.bare):
+        if inode.links[new.link].where().fact.via is not None or self.is_bare(head):
             return []
         over = [*self.hidden(new), *settled]
         version = self.version(moment, new.ino, head, over, lineage=stood.version)

@@ -153,7 +153,8 @@ class Locality:
             return self.intents.split(entry, self._still_heads(after, entry, self.intents.to_settle(entry)))
         link = entry.link or LinkId(entry.ino)
         if all(place.link != link for place in inode.shown):
-            return self._revive(entry, link)
+            # An entry that was split, and shows nowhere even so: its content is let go by this commit itself.
+            return self._revive(entry, link) if entry.top is None else []
         found = self._pin(inode, link, entry.name)
         for twin in entry.twins:
             found += self._pin(row_of(after.state, twin.ino), twin.link, entry.name)
@@ -212,18 +213,14 @@ class Locality:
 
     def _version(self, ino: Ino, head: Ref, over: Sequence[Ref], *, is_edit: bool = False) -> list[Fact]:
         """A version that holds a content; nothing where nobody here knows it yet, in the middle of a pass."""
-        if self._is_bare(head):
+        if self.intents.is_bare(head):
             return []
         return [self.intents.version(self.moment, ino, head, over, is_edit=is_edit)]
-
-    def _is_bare(self, head: Ref) -> bool:
-        stored = self.intents.state.version(head)
-        return stored is not None and stored.fact.bare
 
     def _still_heads(self, after: View, entry: Entry, hidden: Sequence[Ref]) -> list[Ref]:
         """Of what hides, with an entry or under it, what this commit does not settle itself."""
         head = self.intents.head_of(entry)
-        if not _is_head(after.state, head) or self._is_bare(head):
+        if not _is_head(after.state, head) or self.intents.is_bare(head):
             return []
         return [ref for ref in hidden if _is_head(after.state, ref)]
 
@@ -281,8 +278,8 @@ class Locality:
         """A further content becomes an orphan of its own; the first one is written again to its file."""
         head = orphan.heads[0]
         if orphan.top is not None:
-            return self.live.split(orphan, [] if self._is_bare(head) else hidden)
-        if self._is_bare(head):
+            return self.live.split(orphan, [] if self.intents.is_bare(head) else hidden)
+        if self.intents.is_bare(head):
             return []
         version = self.intents.version(self.moment, orphan.owner, head, hidden, is_edit=True)
         return [version, self.live.still_unnamed(self._owner_now(orphan), version)]

@@ -174,11 +174,11 @@ class Namespace(Lineage, Twins):
         return entry
 
     def _chosen_instead(self, entry: Entry) -> Entry | None:
-        """What the removal of the last name of a file chooses over it."""
+        """What the removal of the last name of a file chooses over it: no content that nobody here knows."""
         if entry.top is not None or not self.inode(entry.ino).is_regular or self.has_other_names(entry):
             return None
-        files = [beside for beside in self.alternatives(entry) if self.inode(beside.owner).is_regular]
-        return files[0] if files else None
+        files = (beside for beside in self.alternatives(entry) if self.inode(beside.owner).is_regular)
+        return next((beside for beside in files if not self.is_bare(self.head_of(beside))), None)
 
     def _remove_name(self, moment: Moment, entry: Entry, chosen: Entry | None) -> list[Fact]:
         assert entry.link is not None
@@ -194,7 +194,7 @@ class Namespace(Lineage, Twins):
         if replaced_late:
             return [*replaced_late]
         twins, _ = self.remove_twins(entry, dropping=True)
-        return [*self._remove_file(entry, self.seen_heads(inode)), *twins]
+        return [*self._remove_file(entry, self.meant_by(entry)), *twins]
 
     def _remove_file(self, entry: Entry, drops: Sequence[Ref] = ()) -> list[Fact]:
         """Remove the last name that shows of a file, and its links that do not show."""
@@ -208,11 +208,14 @@ class Namespace(Lineage, Twins):
     def _settle_branch(self, moment: Moment, entry: Entry) -> list[Fact]:
         """Unlink of a content conflict entry: what the file shows is chosen over this branch.
 
-        The name goes too that another replica may be giving it by a split.
+        The name goes too that another replica may be giving it by a split.  Where nobody here knows the
+        content of the file there is nothing to choose, and the branch is removed alone.
         """
         assert entry.top is not None
         owner = self.inode(entry.owner)
         main = self.main_head(owner).ref
+        if self.is_bare(main):
+            return [self.gone(entry, self.meant_by(entry))]
         beside = hidden_under(self.state, owner, main)
         chosen = self.version(moment, owner.ino, main, [*beside, *self.meant_by(entry)])
         return [chosen, self.gone(entry)]
@@ -221,7 +224,7 @@ class Namespace(Lineage, Twins):
         """The version that chooses what an entry shows over these."""
         return self.version(moment, chosen.owner, self.head_of(chosen), [*self.hidden(chosen), *over])
 
-    def gone(self, entry: Entry) -> Removal:
+    def gone(self, entry: Entry, drops: Sequence[Ref] = ()) -> Removal:
         """The removal of the name that a split gives this conflict entry.
 
         It stands in the row of the inode that its branch was written to, since the file that a split
@@ -234,6 +237,7 @@ class Namespace(Lineage, Twins):
             (),
             over_split=True,
             seen=tuple(self.meant_by(entry)),
+            drops=tuple(drops),
             left=(Left(entry.parent),),
         )
 
@@ -315,11 +319,17 @@ class Namespace(Lineage, Twins):
         """What it replaces is settled by a version of it.
 
         That version names the one it replaced as its lineage, and its placement inherits the rank: saving
-        by rename is treated as writing into the file that was there.
+        by rename is treated as writing into the file that was there.  A content that nobody here knows cannot
+        be made a version: then what is replaced is removed, and what hides stays where it is.
         """
         facts: list[Fact] = []
-        twins, settled = self.remove_twins(entry, dropping=False)
-        facts += twins
+        settled: list[Ref] = []
+        head = self.head_of(entry)
+        is_known = not self.is_bare(head)
+        goes_on = is_known and self.inode(entry.owner).is_regular
+        if is_known:
+            twins, settled = self.remove_twins(entry, dropping=False)
+            facts += twins
         settled += self.hidden(entry) if entry.top is None else self.to_settle(entry)
         if entry.link is not None:
             settled += self.buried(self.inode(entry.ino))
@@ -332,19 +342,18 @@ class Namespace(Lineage, Twins):
         rank = None
         home = self.home_for_new(parent)
         if replaced is not None:
-            removals, heads, lineage, rank = self._replace(moment, entry, replaced)
+            removals, heads, lineage, rank = self._replace(moment, replaced, goes_on=goes_on)
             facts += removals
             settled += heads
         else:
             gone = self.gone_from(home, name, moment)
-            if gone is not None and gone.ino != entry.ino and self.inode(entry.owner).is_regular:
+            if gone is not None and gone.ino != entry.ino and goes_on:
                 lineage, rank = gone.version, gone.rank
         via = None
-        head = self.head_of(entry)
         others = self._without_what_shows(entry, settled)
         if len(others) < len(settled):
             settled, lineage = others, None
-        if settled or lineage is not None:
+        if (settled or lineage is not None) and is_known:
             version = self.version(moment, entry.ino, head, settled, lineage=lineage)
             facts.append(version)
             via = Ref(entry.ino, version.version) if lineage is not None else None
@@ -372,14 +381,17 @@ class Namespace(Lineage, Twins):
         ]
 
     def _replace(
-        self, moment: Moment, entry: Entry, replaced: Entry
+        self, moment: Moment, replaced: Entry, *, goes_on: bool
     ) -> tuple[list[Fact], list[Ref], Ref | None, Stamp | None]:
-        """What it takes to replace a file: removals, the heads to settle, the lineage, the rank."""
+        """What it takes to replace a file: removals, the heads to settle, the lineage, the rank.
+
+        `goes_on`: by a file that may get a version which goes on from it.
+        """
         facts: list[Fact] = []
         settled: list[Ref] = []
         lineage = None
         old = self.inode(replaced.owner)
-        both_regular = old.is_regular and self.inode(entry.owner).is_regular
+        both_regular = old.is_regular and goes_on
         seen = self.seen_of(replaced)
         rank = self.rank_of(replaced, seen)
         goes = replaced.top is not None or not self.has_other_names(replaced)

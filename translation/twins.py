@@ -115,7 +115,7 @@ class Twins(Intents):
             heads: list[Ref] = []
             if other != ino and all(place.link in leaving for place in inode.shown):
                 gone.add(other)
-                heads = self.shown_of(inode)
+                heads = self._compared_of(inode)
             drops = heads if dropping or not inode.is_regular else []
             facts += [self.remove(inode, link, drops) for link in sorted(leaving)]
             settled += [] if drops else heads
@@ -126,6 +126,14 @@ class Twins(Intents):
         bits = self.view.mode(self.inode(ino))
         rows = [self.inode(twin) for twin in sorted(self.view.twins(ino) - gone)]
         return [self.set(row, Field.MODE, bits) for row in rows if row.mode != bits]
+
+    def _compared_of(self, inode: Inode) -> list[Ref]:
+        """What a twin holds that adds nothing to what shows, and what hides under it.
+
+        Not what a session of it shows: the name does not, and a conflict entry beside it may.
+        """
+        seen = self.main_head(inode).here.ref
+        return self.not_beside(inode, [seen, *hidden_under(self.state, inode, seen)])
 
     def shown_of(self, inode: Inode) -> list[Ref]:
         """The version that programs here are shown as this file, and what hides under it."""

@@ -1,0 +1,197 @@
+"""Histories that random runs found, in which a file shows the same as a conflict entry beside it.
+
+It does while a program has the file open from before the merge that let another branch lead, or while the
+content that leads is not here.  A program that then replaced or removed the file got ENOENT.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+
+import pytest
+
+from crdt.facts import ROOT
+from tests.shell import CALLER, Shell, conflict, entry_of, exchange, shells
+
+
+def save(shell: Shell) -> None:
+    shell.save("f", "saved")
+
+
+def move_symlink_over(shell: Shell) -> None:
+    shell.symlink("g", "elsewhere")
+    shell.move("g", "f")
+
+
+def move_fifo_over(shell: Shell) -> None:
+    shell.fs.mknod(1, b"g", stat.S_IFIFO | 0o600, 0, CALLER)
+    shell.move("g", "f")
+
+
+REPLACE = {save: "saved", move_symlink_over: "-> elsewhere", move_fifo_over: "special"}
+
+
+def opened_before_a_merge() -> tuple[Shell, Shell, int, str]:
+    """B has f open and wrote to it; A's branch leads, so what B wrote shows as f and as an entry."""
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    fh = b.open_file("f")
+    b.write("f", "from B")
+    a.write("f", "from A")
+    b.hear(a)
+    entry = entry_of(b.shows, "f", "B")
+    assert b.shows == {"f": "from B", entry: "from B"}
+    return a, b, fh, entry
+
+
+@pytest.mark.parametrize("replace", REPLACE)
+def test_to_replace_an_open_file_leaves_the_entry_that_shows_the_same(replace: Callable[[Shell], None]):
+    """The new file settled what f showed, and so what the entry showed, which nobody had touched.  To hold
+    that the entry became a file of its own, which showed nowhere, and rename(2) failed."""
+    a, b, fh, entry = opened_before_a_merge()
+    replace(b)
+    assert b.shows["f"] == REPLACE[replace]
+    assert b.shows[entry] == "from B"
+    b.close(fh)
+    shown = exchange(a, b)
+    assert shown.pop("f") == REPLACE[replace]
+    assert shown.pop(entry) == "from B"
+    assert list(shown.values()) == ["from A"]
+
+
+def test_to_replace_a_log_whose_newest_content_is_not_here_leaves_the_entry_that_shows_the_same():
+    """What B added to a log shows alone, for want of A's blocks.  Cut off it is a branch of its own, and
+    shows as the log and as an entry beside it."""
+    a, b = shells(0, 0)
+    a.write("f", "log")
+    a.fs.setxattr(a.stat("f").ino, b"user.elmer.merge", b"append")
+    b.hear(a)
+    b.append("f", "from B")
+    a.append("f", "from A" * 10_000)
+    b.hear(a, blocks=False)
+    b.fs.setattr(b.stat("f").ino, size=7)
+    entry = entry_of(b.shows, "f", "B")
+    assert b.shows == {"f": "logfrom", entry: "logfrom"}
+    b.save("f", "saved")
+    assert b.read("f") == b"saved"
+    assert b.read(entry) == b"logfrom"
+    assert sorted(map(len, exchange(a, b).values())) == [5, 7, 60_003]
+
+
+def test_a_commit_that_lets_go_what_an_entry_shows_without_meaning_the_entry_is_done_all_the_same():
+    """What locality cannot hold it leaves: an error would leave an open file that nobody could ever close."""
+    _, b, entry = conflict()
+    names = b.fs.names
+    file, beside = names.find(ROOT, b"f"), names.find(ROOT, os.fsencode(entry))
+    inode, moment = names.inode(file.ino), b.replica.begin()
+    version = names.version(moment, file.ino, names.head_of(file), [names.head_of(beside)])
+    names.commit(moment, [version, names.remove(inode, file.link)])
+    assert b.shows == {"f": "from B"}
+    assert b.findings() == []
+
+
+# -- twins -------------------------------------------------------------------------------------------
+
+
+ACTS: dict[str, tuple[Callable[[Shell], None], dict[str, str]]] = {
+    "write": (lambda b: b.write("f", "more"), {"f": "more"}),
+    "save": (lambda b: b.save("f", "saved"), {"f": "saved"}),
+    "chmod": (lambda b: b.chmod("f", 0o600), {"f": "same"}),
+    "rename": (lambda b: b.move("f", "g"), {"g": "same"}),
+    "remove": (lambda b: b.remove("f"), {}),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_what_is_done_to_twins_leaves_the_entry_that_an_open_one_shows(act: str):
+    """A's f and B's have one content since C's edit of B's, and show as one.  A program at B has the hidden
+    one open, which shows what B wrote, as an entry does.  Whoever parted the twins settled that content,
+    which the name did not show: the requests failed (ENOENT), the close of a file among them; a removal
+    removed nothing."""
+    a, b, c = shells(0, 0, 0)
+    a.write("f", "same")
+    b.write("f", "old")
+    c.hear(b)
+    fh = b.open_file("f")
+    b.write("f", "from B")
+    c.write("f", "same")
+    b.hear(c, a)
+    entry = entry_of(b.shows, "f", "B")
+    assert b.shows == {"f": "same", entry: "from B"}
+    do, left = ACTS[act]
+    do(b)
+    assert b.shows == left | {entry: "from B"}
+    b.close(fh)
+    assert exchange(a, b, c) == left | {entry: "from B"}
+
+
+# -- removals ----------------------------------------------------------------------------------------
+
+
+def test_an_entry_is_removed_while_a_program_writes_to_it():
+    """What was gathered of a file is written out before one of several names goes: an entry was looked up as
+    a file, to see whether it has others, and rm(1) failed (ENOENT)."""
+    a, b, entry = conflict()
+    fh = b.open_file(entry)
+    b.fs.write(fh, 0, b"to be gone")
+    b.remove(entry)
+    assert b.shows == {"f": "from B"}
+    assert b.fs.read(fh, 0, 100) == b"to be gone"
+    b.close(fh)
+    assert exchange(a, b) == {"f": "from B"}
+
+
+def listed(shell: Shell) -> dict[str, None]:
+    """The names alone: what nobody here knows cannot be read."""
+    return {os.fsdecode(name): None for name, _ in shell.list()}
+
+
+def test_a_file_is_removed_beside_one_whose_content_nobody_here_knows():
+    """To remove one of two is to choose the other, and there was nothing to choose: rm(1) failed (EIO), for
+    as long as the peer was away that had sent half of what it did."""
+    a, b = shells(0, 0)
+    a.write("f", "older")
+    b.write("f", "from B")
+    a.write("f", "newer")
+    names = b.fs.names
+    for _ in b.hear_one_by_one(a):
+        heads = [names.head_of(entry) for entry in names.view.group((1,), b"f")]
+        if any(map(names.is_bare, heads)):
+            break
+    entry = entry_of(listed(b), "f", "A")
+    b.remove("f")
+    assert listed(b) == {entry: None}
+    assert exchange(a, b) == {entry: "newer"}
+
+
+def test_an_entry_is_removed_beside_a_file_whose_content_nobody_here_knows():
+    """The same, of a branch of that file."""
+    a, b = shells(0, 0)
+    a.create("f")
+    b.hear(a)
+    b.write("f", "from B")
+    a.write("f", "older")
+    a.write("f", "newer")
+    next(b.hear_one_by_one(a))
+    b.remove(entry_of(listed(b), "f", "B"))
+    assert listed(b) == {"f": None}
+    assert exchange(a, b) == {"f": "newer"}
+
+
+@pytest.mark.parametrize("source", ["f", "its entry"])
+def test_a_file_whose_content_nobody_here_knows_is_renamed_over_another(source: str):
+    """What is replaced was to be settled by a version of what replaces it, and mv(1) failed (EIO)."""
+    a, b = shells(0, 0)
+    for name in ("f", "g"):
+        a.write(name, "old")
+    b.hear(a)
+    writes = [(b, "from B"), (a, "older"), (a, "newer")]
+    for shell, text in writes if source == "f" else writes[1:] + writes[:1]:
+        shell.write("f", text)
+    next(b.hear_one_by_one(a))
+    b.move("f" if source == "f" else entry_of(listed(b), "f", "A"), "g")
+    assert len(listed(b)) == 2
+    shown = exchange(a, b)
+    assert shown.pop("g") == "newer"
+    assert list(shown.values()) == ["from B"]
