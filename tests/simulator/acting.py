@@ -5,8 +5,9 @@ That is law L2, with one exception: see `Unsettled`.
 
 from __future__ import annotations
 
+import errno
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from crdt.facts import Ino
@@ -42,6 +43,7 @@ IN_ONE = {
     *("unlink", "rename", "link", "mkdir", "rmdir", "symlink", "mknod", "chmod", "chown"),
     *("setxattr", "touch"),
 }
+MAKES = {"create", "mkdir", "mknod", "symlink", "rename", "link"}  # what is named last need not be there
 
 
 def act(programs: Programs, step: Step, data: bytes) -> None:
@@ -49,10 +51,14 @@ def act(programs: Programs, step: Step, data: bytes) -> None:
     before = faces(programs.look())
     unsettled = Unsettled(programs, step, before)
     want = _expected(programs, step, data, before)
+    named = [programs.whole(path) for path in step.arguments if is_path(path)]
+    unknown = [path for path, face in before.items() if face.content is None]
+    lacks = bool(programs.site.waiting()) or any(path.startswith(tuple(named)) for path in unknown)
     programs.acts()
     try:
         _do(programs, step, data)
-    except OSError:
+    except OSError as error:
+        _check_error(step, named, before, lacks, error)
         if step.kind in IN_ONE:
             _check_locality(step, programs, before, unsettled)
         raise
@@ -208,6 +214,19 @@ def _expected(programs: Programs, step: Step, data: bytes, before: Faces) -> Fac
         case "setxattr" | "touch" | "open" | "write_handle" | "fsync_handle" | "close_handle" | "tick":
             return before
     return None
+
+
+def _check_error(step: Step, named: Sequence[bytes], before: Faces, lacks: bool, error: OSError) -> None:
+    """A program gets no error that nothing accounts for: of what it names, or of what is on its way here."""
+    last = named[-1] if named else b""
+    needed = [path.rpartition(b"/")[0] if step.kind in MAKES and path is last else path for path in named]
+    accounts = {
+        errno.ENOENT: any(path and path not in before for path in needed),
+        errno.EEXIST: last in before,
+        errno.ENOTEMPTY: any(path.startswith(last + b"/") for path in before),
+        errno.EIO: lacks or step.kind == "write_handle",  # of a file that is gone nobody may have the content
+    }
+    require(accounts.get(error.errno or 0, True), "POSIX", f"{step} failed without a reason: {error}")
 
 
 def is_path(argument: object) -> TypeGuard[SymbolicPath]:

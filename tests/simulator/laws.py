@@ -12,7 +12,7 @@ LAWS = {
     "L7": "`rm -r` and `mv d/* e/` never fail half way",
     "fsck": "the rows of a store fit together",
     "reopened": "a store that is opened again shows the same",
-    "POSIX": "a program finds what it has just done",
+    "POSIX": "a program finds what it has just done, and gets no error without a reason",
 }
 
 
