@@ -61,14 +61,23 @@ class Handles:
             require(same, "POSIX", "a file that is open for writing changed under its writer")
         end = len(old) // TOKEN_SIZE * TOKEN_SIZE
         at = len(old) if handle.appends or not old else salt * TOKEN_SIZE % (end + TOKEN_SIZE)
-        before = programs.commits()
+        before, overwritten = programs.commits(), self._overwritten(handle, at, len(data))
         programs.fs.write(handle.fh, at, data)
         new = self._read(handle)
         require(data in new, "POSIX", "a program does not read what it has just written")
         handle.mine |= tokens(data)
-        programs.note_gone(before, tokens(old) - tokens(new), for_ever=True)
+        programs.note_gone(before, tokens(old) - tokens(new) | overwritten, for_ever=True)
         self.expect_anything(handle.ino)
         handle.expected = new
+
+    def _overwritten(self, handle: Handle, at: int, size: int) -> set[bytes]:
+        """What others wrote here under another name of the branch, and a write takes that has not seen it."""
+        found: set[bytes] = set()
+        for other in self.on_branch_of(handle.ino):
+            if other.ino != handle.ino:
+                shown = self._read(other)
+                found |= tokens(shown) - tokens(shown[:at]) - tokens(shown[at + size :])
+        return found
 
     def _is_back(self, handle: Handle) -> bool:
         return any(found.attributes.ino == handle.ino for found in self.programs.look().values())
