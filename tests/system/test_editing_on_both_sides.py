@@ -16,8 +16,8 @@ import pytest
 from tests.programs.case import run
 from tests.programs.versioning import git
 from tests.shell import entry_of
-from tests.system.rows.folder import Folder, later
-from tests.system.sites import Site, cut
+from tests.system.rows.folder import Folder, later, show
+from tests.system.sites import Site, cut, heal
 
 # -- the programs --------------------------------------------------------------------------------------
 
@@ -155,6 +155,32 @@ def test_any_two_programs_that_make_the_same_correction_make_no_conflict(
             other(folder.b / name_of((one, other)), text, at_b)
     assert folder.shown() == {name_of(pair): b"newer\n" for pair in PAIRS}
     assert folder.conflicts() == []
+
+
+# -- a file that is open -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", [sed, rsync, vim, nano])
+def test_each_program_saves_over_a_file_that_another_one_has_open(
+    program: Save, folder: Folder, desks: tuple[Path, Path]
+):
+    """A program at b has f open from before the merge, and shows on what it wrote, as an entry does: who then
+    saved by rename got ENOENT."""
+    folder.share(lambda here: (here / "f").write_text("old\n"))
+    with (folder.b / "f").open("r+b", buffering=0) as held:
+        held.write(b"at b\n")
+        os.fsync(held)
+        later()
+        nano(folder.a / "f", "at a", desks[0])
+        heal(*folder.sites)
+        entry = entry_of(show(folder.b), "f", "b")
+        assert show(folder.b) == {"f": b"at b\n", entry: b"at b\n"}
+        program(folder.b / "f", "saved", desks[1])
+        assert (folder.b / "f").read_bytes() == b"saved\n"
+        in_place = program in IN_PLACE
+        assert (folder.b / entry).read_bytes() == (b"saved\n" if in_place else b"at b\n")
+    contents = [b"at a\n", b"saved\n", *([] if in_place else [b"at b\n"])]
+    assert sorted(folder.shown().values()) == sorted(contents)
 
 
 # -- a database ----------------------------------------------------------------------------------------
