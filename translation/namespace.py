@@ -320,16 +320,14 @@ class Namespace(Lineage, Twins):
 
         That version names the one it replaced as its lineage, and its placement inherits the rank: saving
         by rename is treated as writing into the file that was there.  A content that nobody here knows cannot
-        be made a version: then what is replaced is removed, and what hides stays where it is.
+        be made a version: then what is replaced, and its twins, are removed instead.
         """
         facts: list[Fact] = []
-        settled: list[Ref] = []
         head = self.head_of(entry)
         is_known = not self.is_bare(head)
         goes_on = is_known and self.inode(entry.owner).is_regular
-        if is_known:
-            twins, settled = self.remove_twins(entry, dropping=False)
-            facts += twins
+        twins, settled = self.remove_twins(entry, dropping=not is_known)
+        facts += twins
         settled += self.hidden(entry) if entry.top is None else self.to_settle(entry)
         if entry.link is not None:
             settled += self.buried(self.inode(entry.ino))

@@ -195,3 +195,23 @@ def test_a_file_whose_content_nobody_here_knows_is_renamed_over_another(source: 
     shown = exchange(a, b)
     assert shown.pop("g") == "newer"
     assert list(shown.values()) == ["from B"]
+
+
+def test_a_file_whose_content_nobody_here_knows_is_renamed_with_what_hides_under_it():
+    """B saved over f what A had written to it, and A went on: what B saved hides.  Nothing could settle that
+    when f was renamed, and it took the name f."""
+    a, b = shells(0, 0)
+    a.write("f", "old")
+    b.hear(a)
+    a.write_at("f", "same")
+    b.save("f", "same")
+    a.append("f", "older")
+    a.append("f", "newer")
+    names = b.fs.names
+    for _ in b.hear_one_by_one(a):
+        if names.is_bare(names.head_of(names.find(ROOT, b"f"))):
+            break
+    assert names.find(ROOT, b"f").twins
+    b.move("f", "g")
+    assert listed(b) == {"g": None}
+    assert exchange(a, b) == {"g": "sameoldernewer"}
