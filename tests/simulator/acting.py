@@ -5,13 +5,13 @@ That is law L2, with one exception: see `Unsettled`.
 
 from __future__ import annotations
 
-import errno
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeGuard
 
 from crdt.facts import Ino
 from tests.simulator import editors, trees
+from tests.simulator.errors import accounted_for
 from tests.simulator.laws import require
 from tests.simulator.ledger import TOKEN_SIZE
 from tests.simulator.locality import (
@@ -43,7 +43,6 @@ IN_ONE = {
     *("unlink", "rename", "link", "mkdir", "rmdir", "symlink", "mknod", "chmod", "chown"),
     *("setxattr", "touch"),
 }
-MAKES = {"create", "mkdir", "mknod", "symlink", "rename", "link"}  # what is named last need not be there
 
 
 def act(programs: Programs, step: Step, data: bytes) -> None:
@@ -58,7 +57,8 @@ def act(programs: Programs, step: Step, data: bytes) -> None:
     try:
         _do(programs, step, data)
     except OSError as error:
-        _check_error(step, named, before, lacks, error)
+        due = accounted_for(step, named, before, lacks=lacks)
+        require(not error.errno or error.errno in due, "POSIX", f"{step} failed without a reason: {error}")
         if step.kind in IN_ONE:
             _check_locality(step, programs, before, unsettled)
         raise
@@ -214,19 +214,6 @@ def _expected(programs: Programs, step: Step, data: bytes, before: Faces) -> Fac
         case "setxattr" | "touch" | "open" | "write_handle" | "fsync_handle" | "close_handle" | "tick":
             return before
     return None
-
-
-def _check_error(step: Step, named: Sequence[bytes], before: Faces, lacks: bool, error: OSError) -> None:
-    """A program gets no error that nothing accounts for: of what it names, or of what is on its way here."""
-    last = named[-1] if named else b""
-    needed = [path.rpartition(b"/")[0] if step.kind in MAKES and path is last else path for path in named]
-    accounts = {
-        errno.ENOENT: any(path and path not in before for path in needed),
-        errno.EEXIST: last in before,
-        errno.ENOTEMPTY: any(path.startswith(last + b"/") for path in before),
-        errno.EIO: lacks or step.kind == "write_handle",  # of a file that is gone nobody may have the content
-    }
-    require(accounts.get(error.errno or 0, True), "POSIX", f"{step} failed without a reason: {error}")
 
 
 def is_path(argument: object) -> TypeGuard[SymbolicPath]:

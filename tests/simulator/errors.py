@@ -1,0 +1,53 @@
+"""Which errors a program may get for a step: those that what it names accounts for, or what is not here."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Iterator, Sequence
+
+from tests.simulator.locality import Faces
+from tests.simulator.programs import ORPHANS_AT
+from tests.simulator.steps import Step
+
+MAKES = {"create", "mkdir", "mknod", "symlink", "rename", "link"}  # what is named last need not be there
+ATTRIBUTES = {"setxattr", "policy"}
+LONG = 250  # bytes of a name: an editor makes it longer
+
+
+def accounted_for(step: Step, named: Sequence[bytes], before: Faces, *, lacks: bool) -> set[int]:
+    """Return the numbers of these errors.  `named`: the paths; `lacks`: contents are on their way here."""
+    return set(_reasons(step, named, before, lacks=lacks))
+
+
+def _reasons(step: Step, named: Sequence[bytes], before: Faces, *, lacks: bool) -> Iterator[int]:
+    first, last = (named[0], named[-1]) if named else (b"", b"")
+    needed = [path.rpartition(b"/")[0] if step.kind in MAKES and path is last else path for path in named]
+    kinds = {before[path].type_bits for path in named if path in before}
+    if any(path and path not in before for path in needed):
+        yield errno.ENOENT
+    if last in before:
+        yield errno.EEXIST
+    if any(path.startswith(last + b"/") for path in before):
+        yield errno.ENOTEMPTY
+    if stat.S_IFDIR in kinds or b"" in named:
+        yield errno.EISDIR
+    if kinds - {stat.S_IFDIR} or any(_is_below_a_file(path, before) for path in named):
+        yield errno.ENOTDIR
+    if kinds - {stat.S_IFDIR, stat.S_IFREG} or (last + b"/").startswith(first + b"/"):
+        yield errno.EINVAL
+    if any((path + b"/").startswith(ORPHANS_AT) for path in named):
+        yield errno.EPERM
+    if any(len(name) > LONG for path in named for name in path.split(b"/")):
+        yield errno.ENAMETOOLONG
+    if step.kind in ATTRIBUTES:
+        yield errno.ENODATA
+    if not named:
+        yield errno.EBADF
+    if lacks or step.kind == "write_handle":  # of a file that is gone nobody may have the content
+        yield errno.EIO
+
+
+def _is_below_a_file(path: bytes, before: Faces) -> bool:
+    above = path.rpartition(b"/")[0]
+    return bool(above) and (above not in before or before[above].type_bits != stat.S_IFDIR)
