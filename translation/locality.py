@@ -32,8 +32,9 @@ from crdt.entries import Entry, Twin
 from crdt.facts import ROOT, Fact, Field, Ino, LinkId, Pin, Ref
 from crdt.names import View
 from crdt.orphans import Orphan, orphan_entries
+from crdt.rights import CAPABILITY, SET_ID
 from crdt.rows import Inode, Shown
-from crdt.state import State
+from crdt.state import State, xattr_key
 from crdt.versions import owner as owner_of
 from crdt.versions import surviving
 from crdt.view import Transaction
@@ -145,12 +146,16 @@ class Locality:
             return found
         now = after.lookup(entry.parent, entry.name)
         if now is not None and now.ino == entry.ino:
+            if now.owner != entry.owner and self._has_privileges(entry):
+                return self.intents.split(
+                    entry, self._still_heads(after, entry, self.intents.to_settle(entry))
+                )
             return self._hold_mode(after, entry) if now.twins != entry.twins else []
         inode = after.state.inode(entry.ino)
         if inode is None:
             if entry.ino in self.written and entry.owner in self.written:
                 return []  # the file shows what was written, and would not if that were another one
-            return self.intents.split(entry, self._still_heads(after, entry, self.intents.to_settle(entry)))
+            return self._split(after, entry)
         link = entry.link or LinkId(entry.ino)
         if all(place.link != link for place in inode.shown):
             # An entry that was split, and shows nowhere even so: its content is let go by this commit itself.
@@ -159,6 +164,16 @@ class Locality:
         for twin in entry.twins:
             found += self._pin(row_of(after.state, twin.ino), twin.link, entry.name)
         return found
+
+    def _split(self, after: View, entry: Entry) -> list[Fact]:
+        return self.intents.split(entry, self._still_heads(after, entry, self.intents.to_settle(entry)))
+
+    def _has_privileges(self, entry: Entry) -> bool:
+        """Would an entry lose rights that come with its content, as a branch of another file?  What becomes a
+        file by a claim has seen the content of its first head alone."""
+        owner = self.intents.inode(entry.owner)
+        bits = self.intents.view.mode(owner, self.intents.head_of(entry))
+        return bool(bits & SET_ID) or self.intents.state.get(xattr_key(owner.ino, CAPABILITY)) is not None
 
     def _hold_content(self, after: View, entry: Entry) -> list[Fact]:
         now = after.lookup(entry.parent, entry.name)

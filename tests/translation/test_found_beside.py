@@ -1,7 +1,8 @@
-"""Histories that random runs found, in which a file shows the same as a conflict entry beside it.
+"""Histories that random runs found, of what stands beside a file when something is done to the file.
 
-It does while a program has the file open from before the merge that let another branch lead, or while the
-content that leads is not here.  A program that then replaced or removed the file got ENOENT.
+A file shows the same as a conflict entry beside it while a program has it open from before the merge that let
+another branch lead, or while the content that leads is not here.  Who then replaced or removed the file got
+ENOENT.  Of what stands beside it, or of the file itself, nobody here may know the content.
 """
 
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from crdt.facts import ROOT
+from crdt.rights import CAPABILITY
 from tests.shell import CALLER, Shell, conflict, entry_of, exchange, shells
 
 
@@ -215,3 +217,36 @@ def test_a_file_whose_content_nobody_here_knows_is_renamed_with_what_hides_under
     b.move("f", "g")
     assert listed(b) == {"g": None}
     assert exchange(a, b) == {"g": "sameoldernewer"}
+
+
+@pytest.mark.parametrize("right", ["set-user-id", "capability"])
+def test_an_entry_keeps_the_rights_of_its_content_when_another_of_its_branch_is_made_the_file(right: str):
+    """A and C went on from what C wrote, and A gave its content a right that shows with no other one.  At B,
+    C's entry is renamed over f, and becomes a file: A's, a branch of that now, lost the right."""
+    a, b, c = shells(0, 0, 0)
+    a.create("f", 0o755)
+    exchange(a, b, c)
+    c.write("f", "one")
+    a.hear(c)
+    a.append("f", " A")
+    if right == "capability":
+        a.fs.setxattr(a.stat("f").ino, CAPABILITY, b"rights")
+    else:
+        a.chmod("f", 0o4755)
+    c.append("f", " C")
+    b.write("f", "from B")
+    b.hear(c, a)
+    assert b.shows["f"] == "from B"
+    entry = entry_of(b.shows, "f", "A")
+    before = seen_rights(b, entry)
+    assert before != seen_rights(b, "f")
+    b.move(entry_of(b.shows, "f", "C"), "f")
+    assert b.shows == {"f": "one C", entry: "one A"}
+    assert seen_rights(b, entry) == before
+    exchange(a, b, c)
+    assert seen_rights(a, entry) == before
+
+
+def seen_rights(shell: Shell, path: str) -> tuple[int, list[bytes]]:
+    attributes = shell.stat(path)
+    return attributes.mode, shell.fs.listxattr(attributes.ino)
