@@ -57,7 +57,7 @@ def act(programs: Programs, step: Step, data: bytes) -> None:
     try:
         _do(programs, step, data)
     except OSError as error:
-        due = accounted_for(step, named, before, lacks=lacks)
+        due = accounted_for(step, named, before, programs.look_again(), lacks=lacks)
         require(not error.errno or error.errno in due, "POSIX", f"{step} failed without a reason: {error}")
         if step.kind in IN_ONE:
             _check_locality(step, programs, before, unsettled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from tests.simulator.locality import Faces
 from tests.simulator.programs import ORPHANS_AT
@@ -15,9 +15,16 @@ ATTRIBUTES = {"setxattr", "policy"}
 LONG = 250  # bytes of a name: an editor makes it longer
 
 
-def accounted_for(step: Step, named: Sequence[bytes], before: Faces, *, lacks: bool) -> set[int]:
-    """Return the numbers of these errors.  `named`: the paths; `lacks`: contents are on their way here."""
-    return set(_reasons(step, named, before, lacks=lacks))
+def accounted_for(
+    step: Step, named: Sequence[bytes], before: Faces, now: Container[bytes], *, lacks: bool
+) -> set[int]:
+    """Return the numbers of these errors.
+
+    `named`: the paths; `now`: what shows afterwards, since what an open file holds is written out first and
+    may bring a name back; `lacks`: contents are on their way here.
+    """
+    due = set(_reasons(step, named, before, lacks=lacks))
+    return due | {errno.EEXIST} if named and named[-1] in now else due
 
 
 def _reasons(step: Step, named: Sequence[bytes], before: Faces, *, lacks: bool) -> Iterator[int]:
