@@ -147,9 +147,7 @@ class Locality:
         now = after.lookup(entry.parent, entry.name)
         if now is not None and now.ino == entry.ino:
             if now.owner != entry.owner and self._has_privileges(entry):
-                return self.intents.split(
-                    entry, self._still_heads(after, entry, self.intents.to_settle(entry))
-                )
+                return self._split(after, entry)
             return self._hold_mode(after, entry) if now.twins != entry.twins else []
         inode = after.state.inode(entry.ino)
         if inode is None:

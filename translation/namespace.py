@@ -215,7 +215,8 @@ class Namespace(Lineage, Twins):
         owner = self.inode(entry.owner)
         main = self.main_head(owner).ref
         if self.is_bare(main):
-            return [self.gone(entry, self.meant_by(entry))]
+            gone = self.gone(entry)
+            return [gone._replace(drops=gone.seen)]
         beside = hidden_under(self.state, owner, main)
         chosen = self.version(moment, owner.ino, main, [*beside, *self.meant_by(entry)])
         return [chosen, self.gone(entry)]
@@ -224,7 +225,7 @@ class Namespace(Lineage, Twins):
         """The version that chooses what an entry shows over these."""
         return self.version(moment, chosen.owner, self.head_of(chosen), [*self.hidden(chosen), *over])
 
-    def gone(self, entry: Entry, drops: Sequence[Ref] = ()) -> Removal:
+    def gone(self, entry: Entry) -> Removal:
         """The removal of the name that a split gives this conflict entry.
 
         It stands in the row of the inode that its branch was written to, since the file that a split
@@ -237,7 +238,6 @@ class Namespace(Lineage, Twins):
             (),
             over_split=True,
             seen=tuple(self.meant_by(entry)),
-            drops=tuple(drops),
             left=(Left(entry.parent),),
         )
 
