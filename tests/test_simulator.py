@@ -1,5 +1,8 @@
 """Random histories of whole replicas, from a fixed range of seeds (see tests/simulator)."""
 
+import errno
+import os
+
 import pytest
 
 from crdt.facts import ROOT
@@ -10,6 +13,7 @@ from tests.simulator.laws import Broken
 from tests.simulator.play import replay, report, shrink, simulate
 from tests.simulator.steps import Setup, Step
 from tests.simulator.world import World
+from translation.mounted import Mounted
 
 HISTORIES = 2000
 CHUNK = 100
@@ -40,6 +44,17 @@ def test_a_mode_that_a_commit_sets_is_not_held_by_it_too():
     """A file with a twin at one of its names gets a mode by the other name, and the two part.  What the first
     name showed was held in the same commit by a second mode: which of the two counts nobody could say."""
     assert simulate(11807331).failure is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EINVAL])
+def test_an_error_that_nothing_accounts_for_is_a_failure(monkeypatch: pytest.MonkeyPatch, number: int):
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Mounted, "unlink", fail)
+    laws = {run.failure.law for run in map(simulate, range(10)) if run.failure is not None}
+    assert "POSIX" in laws
+    assert laws <= {"POSIX", "L7"}  # that of `rm -r`
 
 
 def test_a_history_can_be_played_again_without_its_generator():

@@ -11,6 +11,7 @@ from tests.simulator.programs import ORPHANS_AT
 from tests.simulator.steps import Step
 
 MAKES = {"create", "mkdir", "mknod", "symlink", "rename", "link"}  # what is named last need not be there
+OF_DIRECTORIES = {"rmdir", "remove_tree", "move_all"}
 ATTRIBUTES = {"setxattr", "policy"}
 LONG = 250  # bytes of a name: an editor makes it longer
 
@@ -24,25 +25,32 @@ def accounted_for(
     may bring a name back; `lacks`: contents are on their way here.
     """
     due = set(_reasons(step, named, before, lacks=lacks))
-    return due | {errno.EEXIST} if named and named[-1] in now else due
+    return due | {errno.EEXIST} if step.kind in MAKES and named[-1] in now else due
 
 
 def _reasons(step: Step, named: Sequence[bytes], before: Faces, *, lacks: bool) -> Iterator[int]:
-    first, last = (named[0], named[-1]) if named else (b"", b"")
-    needed = [path.rpartition(b"/")[0] if step.kind in MAKES and path is last else path for path in named]
-    kinds = {before[path].type_bits for path in named if path in before}
+    kinds = [before[path].type_bits if path in before else 0 for path in named]
+    last = named[-1] if named else b""
+    needed = [*named[:-1], last.rpartition(b"/")[0]] if step.kind in MAKES else named
     if any(path and path not in before for path in needed):
         yield errno.ENOENT
-    if last in before:
+    if step.kind in MAKES and last in before:
         yield errno.EEXIST
     if any(path.startswith(last + b"/") for path in before):
         yield errno.ENOTEMPTY
-    if stat.S_IFDIR in kinds or b"" in named:
+    if stat.S_IFDIR in kinds:
         yield errno.EISDIR
-    if kinds - {stat.S_IFDIR} or any(_is_below_a_file(path, before) for path in named):
+    if any(_is_below_a_file(path, before) for path in named):
         yield errno.ENOTDIR
-    if kinds - {stat.S_IFDIR, stat.S_IFREG} or (last + b"/").startswith(first + b"/"):
-        yield errno.EINVAL
+    if step.kind in OF_DIRECTORIES and set(kinds) - {stat.S_IFDIR}:
+        yield errno.ENOTDIR
+    if step.kind == "rename":
+        if kinds[0] == stat.S_IFDIR != kinds[1]:
+            yield errno.ENOTDIR
+        if kinds[0] == stat.S_IFDIR and (last + b"/").startswith(named[0] + b"/"):
+            yield errno.EINVAL
+    if set(kinds) - {stat.S_IFDIR, stat.S_IFREG, 0}:
+        yield errno.EINVAL  # a fifo, that a program would write to
     if any((path + b"/").startswith(ORPHANS_AT) for path in named):
         yield errno.EPERM
     if any(len(name) > LONG for path in named for name in path.split(b"/")):
