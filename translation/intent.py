@@ -261,7 +261,7 @@ class Intents:
         origin = self.origin_of(entry)
         beside = [*self.view.group(members, origin), *self.view.pinned(members, origin)]
         if origin != entry.raw:
-            beside += [e for e in self.view.group(members, entry.raw) if e.top and e.owner == entry.owner]
+            beside += self.view.group(members, entry.raw)
         beside = [e for e in beside if not e.is_directory and (e.ino, e.name) != (entry.ino, entry.name)]
         return sorted(beside, key=lambda e: (e.name != origin, e.owner != entry.owner, e.tag, e.ino))
 

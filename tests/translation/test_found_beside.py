@@ -250,3 +250,21 @@ def test_an_entry_keeps_the_rights_of_its_content_when_another_of_its_branch_is_
 def seen_rights(shell: Shell, path: str) -> tuple[int, list[bytes]]:
     attributes = shell.stat(path)
     return attributes.mode, shell.fs.listxattr(attributes.ino)
+
+
+def test_two_files_at_a_name_that_one_was_pinned_to_are_removed_on_two_sites_and_both_stay():
+    """The entry stays at its name when f moves away; C has made a file of that name.  To remove C's chose the
+    other one, and to remove that one chose nothing: done on two sites at once, both were gone."""
+    a, b, c = shells(0, 0, 0)
+    a.create("f")
+    b.hear(a)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    entry = entry_of(exchange(a, b), "f", "A")
+    a.move("f", "g")
+    c.write(entry, "from C")
+    shown = exchange(a, b, c)
+    paths = {text: path for path, text in shown.items()}
+    a.remove(paths["from A"])
+    b.remove(paths["from C"])
+    assert sorted(exchange(a, b, c).values()) == ["from A", "from B", "from C"]
