@@ -28,6 +28,7 @@ from crdt.versions import (
     is_on_branch,
     line_refs,
     lineage_of,
+    settled_by,
     step_of,
     surviving,
     top_of,
@@ -89,8 +90,7 @@ def _find_groups(forks: Forks, inode: Inode) -> tuple[list[Group], bool]:
     else:
         use = surviving(state, inode)
     if not use:
-        ordered = by_lead(forks, heads)
-        return [[max(ordered, key=lambda head: (_let_go(head), -ordered.index(head)))]], False
+        return [[_let_go_last(forks, inode)]], False
     heads = by_lead(forks, use)
     if len(heads) > 1 and merges(state, inode.policy, heads):
         return [heads], True
@@ -146,6 +146,28 @@ def hidden_on(state: State, inode: Inode, top: Ref, shown: Ref) -> list[Ref]:
         if first.ref != shown:
             found += [head.ref for head in hidden if is_on_branch(state, top, head.ref)]
     return found
+
+
+def _let_go_last(forks: Forks, inode: Inode) -> Head:
+    """What a file shows whose name lives on although each of its heads was settled or dropped.
+
+    It is the one that was let go last, of several at one time the first by lead; but none that hid until
+    then, under another or under the branch that settled it: that is not what the name stood for.
+    """
+    by_time: dict[int, list[Head]] = {}
+    for head in by_lead(forks, inode.heads):
+        by_time.setdefault(_let_go(head), []).append(head)
+    last_first = sorted(by_time, reverse=True)
+    then: list[Head] = []
+    for time in last_first:
+        then += by_time[time]
+        closed = {head.ref for head in by_time[time] if head.closed == time}
+        then += settled_by(forks.state, inode, closed, time) if closed else []
+        showed = {group[0].ref for group in _grouped(forks, by_lead(forks, then))}
+        found = next((head for head in by_time[time] if head.ref in showed), None)
+        if found is not None:
+            return found
+    return by_time[last_first[0]][0]
 
 
 def _let_go(head: Head) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from crdt.blocks import NO_MAP, WritableMap
-from crdt.causality import Dot
 from crdt.facts import Ino, Ref, Version
 from crdt.rows import Head, Inode
 from crdt.state import State
@@ -26,11 +25,6 @@ def spare_map(ref: Ref) -> int:
     """The number of a map that is nobody's: less than that of any version."""
     digest = blake2b(ref.ino.to_bytes(8, "big") + ref.version.to_bytes(8, "big"), digest_size=5).digest()
     return int.from_bytes(digest, "big") | 1
-
-
-def head_of(ref: Ref, made: tuple[Dot, int, int], version: Version) -> Head:
-    """A head without a block map, made at that dot and time."""
-    return Head(ref, *made, version.size, version.mtime_ns, settles=version.settles)
 
 
 class HeadMaps:
@@ -50,8 +44,7 @@ class HeadMaps:
             birth = self.state.known(ref.ino).births[0]
             return Head(ref, birth.dot, birth.hlc, birth.wall_ns, 0, birth.wall_ns, closed=closed)
         map_id = self.map_at(descendant, ref, map_id) if stored.fact.inline is None else NO_MAP
-        head = head_of(ref, (stored.dot, stored.hlc, stored.wall_ns), stored.fact)
-        return head._replace(map=map_id, map_ino=descendant.map_ino, closed=closed)
+        return stored.head(ref)._replace(map=map_id, map_ino=descendant.map_ino, closed=closed)
 
     def copy_of(self, ino: Ino, old: Head, map_ino: Ino, version: Version) -> int:
         """A map for the new version, where the old head keeps its own."""

@@ -14,7 +14,7 @@ from crdt.absorption import shown_heads, together
 from crdt.blocks import BlockMap, advance, block_key
 from crdt.causality import Dot
 from crdt.facts import Ino, Ref, Version
-from crdt.head_maps import HeadMaps, head_of, spare_map
+from crdt.head_maps import HeadMaps, spare_map
 from crdt.rows import Head, Inode, Stamped, StoredVersion
 from crdt.state import State
 from crdt.versions import dropped_at, is_ancestor, is_on_branch, kin, own_heads, owner, step_of
@@ -186,14 +186,15 @@ class Heads:
         if known is not None:
             self._add_again(ref, known, new, here=here)
             return
-        self.state.set_version(ref, StoredVersion(new.dot, new.hlc, new.wall_ns, version))
+        stored = StoredVersion(new.dot, new.hlc, new.wall_ns, version)
+        self.state.set_version(ref, stored)
         inode = self.state.edit(owner(self.state, ref))
         self.touched.add(inode.ino)
         if here and self.state.waits:
             self.wanted.wrote(version)
         beside = together(self.state, inode) if here else []
         extended = next((head for head in inode.heads if head.ref == version.parents[0]), None)
-        head = head_of(ref, new[:3], version)
+        head = stored.head(ref)
         if extended is not None:
             old = self._as_held(inode, extended)
             if version.bare:

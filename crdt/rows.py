@@ -501,6 +501,11 @@ class StoredVersion(NamedTuple):
     def stamp(self) -> Stamp:
         return Stamp(self.hlc, self.dot)
 
+    def head(self, ref: Ref) -> Head:
+        """Return it, of this reference, as a head without a block map."""
+        fact = self.fact
+        return Head(ref, self.dot, self.hlc, self.wall_ns, fact.size, fact.mtime_ns, settles=fact.settles)
+
 
 def encode_version(stored: StoredVersion) -> bytes:
     return pack((stored.dot, stored.hlc, stored.wall_ns, fact_tuple(stored.fact), stored.also))

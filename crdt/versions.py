@@ -278,23 +278,45 @@ def was_dropped(state: State, inode: Inode, ref: Ref) -> bool:
 
 def dropped_at(state: State, inode: Inode, ref: Ref) -> int:
     """When that was first: an hlc, 0 for never."""
-    relatives: dict[Ino, Inode] = {}
-    todo = [inode.ino, ref.ino, owner(state, ref)]
-    while todo:
-        ino = todo.pop()
-        other = state.inode(ino)
-        if other is not None and ino not in relatives:
-            relatives[ino] = other
-            todo += kin(state, other)
     goal = step_of(state, ref)
     found = (
         removal.hlc
-        for relative in relatives.values()
+        for relative in relatives(state, inode.ino, ref.ino, owner(state, ref))
         for link in relative.links.values()
         for removal in link.removals
         if any(is_ancestor(state, goal, drop) for drop in removal.fact.drops)
     )
     return min(found, default=0)
+
+
+def settled_by(state: State, inode: Inode, refs: set[Ref], hlc: int) -> list[Head]:
+    """The versions of other files that settled one of these at that time, or went on from it."""
+    found: list[Head] = []
+    todo = [head.ref for relative in relatives(state, inode.ino) for head in own_heads(relative)]
+    seen: set[Ref] = set()
+    while todo:
+        ref = todo.pop()
+        stored = None if ref in seen else state.version(ref)
+        seen.add(ref)
+        if stored is None or stored.hlc < hlc:
+            continue
+        todo += stored.fact.parents
+        if stored.hlc == hlc and not refs.isdisjoint(stored.fact.parents):
+            found.append(stored.head(ref))
+    return found
+
+
+def relatives(state: State, *inos: Ino) -> list[Inode]:
+    """These inodes, their kin, theirs and so on."""
+    found: dict[Ino, Inode] = {}
+    todo = list(inos)
+    while todo:
+        ino = todo.pop()
+        other = state.inode(ino)
+        if other is not None and ino not in found:
+            found[ino] = other
+            todo += kin(state, other)
+    return list(found.values())
 
 
 def is_ancestor(state: State, goal: Step, descendant: Ref) -> bool:

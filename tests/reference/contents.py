@@ -174,14 +174,23 @@ class Contents:
 
     def _let_go_last(self, heads: list[Ref]) -> list[Ref]:
         """What a file shows whose name lives on although each of its heads was dropped or settled: of two
-        at one time, the newer."""
+        at one time the newer, but none that hid, under another or under what settled it."""
+
+        def settlers(ref: Ref) -> list[tuple[int, Ref]]:
+            return [(self.versions[child].stamp.hlc, child) for child in self.children[ref]]
 
         def let_go(ref: Ref) -> int:
-            settled = [self.versions[child].stamp.hlc for child in self.children[ref]]
             dropped = [hlc for hlc, refs in self.dropping if ref in refs]
-            return min(settled + dropped, default=0)
+            return min([hlc for hlc, _ in settlers(ref)] + dropped, default=0)
 
-        return [max(heads, key=lambda ref: (let_go(ref), self.in_time(self.path[ref])))]
+        last_first = sorted(heads, key=let_go, reverse=True)
+        for ref in last_first:
+            then = [other for other in heads if let_go(other) >= let_go(ref)]
+            beside = {child for other in then for hlc, child in settlers(other) if hlc == let_go(other)}
+            then = sorted([*then, *beside], key=lambda one: self.in_time(self.path[one]), reverse=True)
+            if ref in [group[0] for group in self.group(then)]:
+                return [ref]
+        return last_first[:1]
 
     # -- absorption ------------------------------------------------------------------------------
 

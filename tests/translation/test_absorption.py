@@ -172,6 +172,53 @@ def test_what_hides_goes_with_what_it_hides_under():
         assert exchange(a, b, c) == {entry: "other"}
 
 
+@pytest.mark.parametrize("act", ["remove it", "move the entry over it"])
+def test_a_file_that_was_renamed_and_let_go_shows_what_it_showed_and_not_what_hid(act):
+    """B truncated f, which C did too and went on: that hides under C's entry, though it leads.
+
+    B lets go of all but the entry while A renames f away: of what was let go at one time the first by
+    lead showed, the empty one, and nothing had A's content any more.
+    """
+    a, b, c = peers = shells(0, 0, 0)
+    a.write("f", "old")
+    exchange(*peers)
+    a.write("f", "older than what B writes, and newer than what it saw")
+    c.hear(a)
+    b.write("f", "")
+    c.write_at("f", "from C")
+    a.write("f", "from A")
+    entry = entry_of(exchange(*peers), "f", "C")
+    assert a.shows == {"f": "from A", entry: "from C"}
+    if act == "remove it":
+        b.remove("f")
+    else:
+        b.move(entry, "f")
+    a.move("f", "g")
+    left = entry if act == "remove it" else "f"
+    assert exchange(*peers) == {left: "from C", "g": "from A"}
+
+
+@pytest.mark.parametrize("first", ["the rename", "the removal"])
+def test_what_hid_is_not_shown_either_where_only_one_of_two_had_heard_of_it(first):
+    """As before, with a truncation by D that B has not heard of: A lets go of that, when it renames f."""
+    a, b, c, d = peers = shells(0, 0, 0, 0)
+    a.write("f", "old")
+    exchange(*peers)
+    a.write("f", "older than what D writes, and newer than what it saw")
+    c.hear(a)
+    d.write("f", "")
+    c.write_at("f", "from C")
+    a.write("f", "from A")
+    exchange(a, b, c)
+    entry = entry_of(exchange(a, c, d), "f", "C")
+    if first == "the rename":
+        a.move("f", "g")
+    b.remove("f")
+    if first == "the removal":
+        a.move("f", "g")
+    assert exchange(*peers) == {entry: "from C", "g": "from A"}
+
+
 def test_a_program_reads_what_it_wrote_until_what_hides_that_is_here():
     """A wrote the same and went on; C has heard of that, has not its blocks, and shows what was before."""
     a, _, c = peers = shells(0, 0, 0)
