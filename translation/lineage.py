@@ -149,8 +149,10 @@ class Lineage(Intents):
 
     def _was_made_late(self, new: Entry, moment: Moment) -> bool:
         """Was this file made here of late, and given its name here?"""
+        if new.link is None or new.is_conflict or new.twins:
+            return False
         inode, here = self.inode(new.ino), self.replica.replica
-        if new.link is None or new.is_conflict or new.twins or not inode.is_regular:
+        if not inode.is_regular:
             return False
         if replica_of(new.ino) != here or replica_of(inode.links[new.link].where().dot) != here:
             return False

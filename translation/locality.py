@@ -146,7 +146,7 @@ class Locality:
             return found
         now = after.lookup(entry.parent, entry.name)
         if now is not None and now.ino == entry.ino:
-            if now.owner != entry.owner and self._has_privileges(entry):
+            if now.owner not in (entry.owner, entry.ino) and self._has_privileges(entry):
                 return self._split(after, entry)
             return self._hold_mode(after, entry) if now.twins != entry.twins else []
         inode = after.state.inode(entry.ino)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crdt.facts import ROOT
+from crdt.facts import ROOT, Register
 from crdt.rights import CAPABILITY
 from tests.shell import CALLER, Shell, conflict, entry_of, exchange, shells
 
@@ -268,3 +268,59 @@ def test_two_files_at_a_name_that_one_was_pinned_to_are_removed_on_two_sites_and
     a.remove(paths["from A"])
     b.remove(paths["from C"])
     assert sorted(exchange(a, b, c).values()) == ["from A", "from B", "from C"]
+
+
+@pytest.mark.parametrize("act", ["unlink", "rename over"])
+def test_what_was_saved_over_an_entry_and_renamed_is_removed_though_the_entry_shows_again(act: str):
+    """B saves over A's entry and renames that away; A's next edit brings the entry back at its old name.
+
+    To remove what was renamed looked whether a new file had been made at its old name: the entry is none, and
+    has no row of its own.  ENOENT.
+    """
+    a, b = shells(0, 0)
+    a.create("f")
+    exchange(a, b)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    entry = entry_of(exchange(a, b), "f", "A")
+    a.append(entry, ", and more")
+    b.save(entry, "saved")
+    b.move(entry, "kept")
+    assert exchange(a, b) == {"f": "from B", entry: "from A, and more", "kept": "saved"}
+    if act == "unlink":
+        b.remove("kept")
+        assert exchange(a, b) == {"f": "from B", entry: "from A, and more"}
+    else:
+        b.write("g", "new")
+        b.move("g", "kept")
+        assert exchange(a, b) == {"f": "from B", entry: "from A, and more", "kept": "new"}
+
+
+@pytest.mark.parametrize("act", ["chmod", "chown", "set-user-id", "setxattr", "link"])
+def test_an_entry_with_rights_is_made_a_file_of_its_own_once(act: str):
+    """The file beside it has set-user-id.  A change of the entry's own mode came with a second one, the old
+    mode, since the entry was split off twice in one commit."""
+    a, b = shells(0, 0)
+    a.create("f", 0o755)
+    exchange(a, b)
+    a.write("f", "from A")
+    b.write("f", "from B")
+    entry = entry_of(exchange(a, b), "f", "A")
+    a.chmod("f", 0o4755)
+    exchange(a, b)
+    ino = a.stat(entry).ino
+    if act == "chmod":
+        a.chmod(entry, 0o777)
+    elif act == "set-user-id":
+        a.chmod(entry, 0o2755)
+    elif act == "chown":
+        a.fs.setattr(ino, uid=7)
+    elif act == "setxattr":
+        a.fs.setxattr(ino, b"user.a", b"b")
+    else:
+        a.link(entry, "g")
+    commit = a.replica.latest_commit
+    assert commit is not None
+    assert len(commit.facts) == len(set(commit.facts))
+    fields = [fact.field for fact in commit.facts if isinstance(fact, Register)]
+    assert len(fields) == len(set(fields))
