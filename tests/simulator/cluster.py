@@ -17,7 +17,7 @@ from crdt.absorption import together
 from crdt.causality import ReplicaId, VersionVector, counter_of, replica_of
 from crdt.codec import CodecError
 from crdt.encoding import decode_commit
-from crdt.facts import Commit, Ino, Version
+from crdt.facts import Commit, Ino, Register, Version
 from crdt.store import MemoryStore
 from crdt.waiting import is_here
 from replication.fetch import Fetch
@@ -26,6 +26,7 @@ from replication.local import Arrivals, PeerError
 from replication.message import Identity, State, pack_messages, unpack_messages
 from replication.session import Session
 from replication.staging import Staging
+from tests.simulator.laws import require
 from translation.mounted import Mounted
 from translation.replica import Replica, Volume
 
@@ -49,6 +50,8 @@ class Library:
         self.digests: Counter[bytes] = Counter()  # of all contents: how often each was written
 
     def add(self, commit: Commit, seen: VersionVector) -> None:
+        said = [(f.ino, f.field) if isinstance(f, Register) else f for f in commit.facts]
+        require(len(said) == len(set(said)), "once", str(commit))
         self.commits[commit.dot] = commit
         self.seen[commit.dot] = seen
         self.digests.update(fact.digest for fact in commit.facts if isinstance(fact, Version))
