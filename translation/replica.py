@@ -540,7 +540,9 @@ class Replica:
 
 
 def with_repairs(facts: Sequence[Fact], added: Sequence[Fact]) -> tuple[Fact, ...]:
-    """Add facts; of a placement there is one pin, the newest.  Births come first, others may name them."""
+    """Add facts that are not there yet; of a placement there is one pin, the newest.  Births come first,
+    others may name them."""
+    added = [fact for fact in added if fact not in facts]
     pinned = {(fact.link, fact.placement) for fact in added if isinstance(fact, Pin)}
     kept = [f for f in facts if not (isinstance(f, Pin) and (f.link, f.placement) in pinned)]
     return tuple(sorted([*kept, *added], key=lambda fact: not isinstance(fact, Birth)))

@@ -296,6 +296,14 @@ def test_what_was_saved_over_an_entry_and_renamed_is_removed_though_the_entry_sh
         assert exchange(a, b) == {"f": "from B", entry: "from A, and more", "kept": "new"}
 
 
+def assert_said_once(shell: Shell) -> None:
+    """The newest commit says a thing once, and sets a field of an inode once."""
+    commit = shell.replica.latest_commit
+    assert commit is not None
+    said = [(fact.ino, fact.field) if isinstance(fact, Register) else fact for fact in commit.facts]
+    assert len(said) == len(set(said))
+
+
 @pytest.mark.parametrize("act", ["chmod", "chown", "set-user-id", "setxattr", "link"])
 def test_an_entry_with_rights_is_made_a_file_of_its_own_once(act: str):
     """The file beside it has set-user-id.  A change of the entry's own mode came with a second one, the old
@@ -319,8 +327,23 @@ def test_an_entry_with_rights_is_made_a_file_of_its_own_once(act: str):
         a.fs.setxattr(ino, b"user.a", b"b")
     else:
         a.link(entry, "g")
-    commit = a.replica.latest_commit
-    assert commit is not None
-    assert len(commit.facts) == len(set(commit.facts))
-    fields = [fact.field for fact in commit.facts if isinstance(fact, Register)]
-    assert len(fields) == len(set(fields))
+    assert_said_once(a)
+
+
+def test_what_holds_a_mode_is_said_once_where_the_change_says_it_too():
+    """What B's removal chose hides under what A saved over that, and shows its mode; A wrote to it through an
+    open file.  That it leaves the name, and the other keeps the mode, was said twice by one commit."""
+    a, b = shells(9, 0)
+    b.write("f", "from B")
+    a.write("f", "from A")
+    fh = a.open_file("f")
+    a.chmod("f", 0o600)
+    b.remove(entry_of(exchange(a, b), "f", "B"))
+    a.save("f", "saved")
+    exchange(a, b)
+    a.fs.write(fh, 0, b"more")
+    a.close(fh)
+    assert_said_once(a)
+    entry = entry_of(exchange(a, b), "f", "A")
+    assert a.shows == {"f": "more A", entry: "saved"}
+    assert {a.stat("f").mode, a.stat(entry).mode} == {stat.S_IFREG | 0o600}
