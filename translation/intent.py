@@ -44,7 +44,7 @@ from crdt.rights import CAPABILITY, PERMISSIONS, SET_ID
 from crdt.rows import Head, Inode, Link, Row, Shown, stamped_list
 from crdt.showing import showing
 from crdt.state import prefix_end, xattr_key
-from crdt.versions import are_dropped, is_named, is_on_branch, surviving
+from crdt.versions import Forks, are_dropped, is_named, is_on_branch, surviving, top_of
 from crdt.versions import owner as owner_of
 from crdt.view import shown_xattr
 from crdt.visible import removed_last
@@ -419,13 +419,16 @@ class Intents:
         """A content conflict entry becomes a file of its own: the same inode and link wherever it is done.
 
         It has had its number all along, so programs see no change.  `settled` is what would come out
-        (`to_settle`); its own version is one of the file that it was split from, as its branch was.
+        (`to_settle`); its own version is one of the file that it was split from, as its branch was.  Where
+        nobody here knows its content that cannot be made a version, and they are removed.
         """
         link = LinkId(entry.ino)
         facts = self.claim(entry)
         chosen: list[Version] = []
         settled = tuple(settled)
-        if settled:
+        if self.is_bare(self.head_of(entry)):
+            facts += self.removals_of(settled)
+        elif settled:
             chosen = [self.version(self.replica.begin(), entry.owner, self.head_of(entry), settled)]
         if isinstance(entry, Orphan):
             facts += self._unnamed(entry, chosen)
@@ -436,6 +439,17 @@ class Intents:
             facts.append(Placement(entry.ino, link, entry.parent, entry.raw, split=True))
             facts.append(Pin(entry.ino, link, Dot(0), entry.name))
         return [*facts, *chosen]
+
+    def removals_of(self, hidden: Iterable[Ref]) -> list[Removal]:
+        """The removals of branches that hide under others of their file, as of entries that show."""
+        found = []
+        for ref in hidden:
+            others = [head.ref for head in self.inode(owner_of(self.state, ref)).heads if head.ref != ref]
+            if others:
+                top = top_of(Forks(self.state), ref, others).ref
+                link = LinkId(branch_ino(top))
+                found.append(Removal(top.ino, link, (), over_split=True, seen=(ref,), drops=(ref,)))
+        return found
 
     def _unnamed(self, entry: Orphan, chosen: Sequence[Version]) -> list[Fact]:
         """The link of what is split off an orphan: it stood where the last name of that stood, and is removed

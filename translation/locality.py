@@ -233,7 +233,7 @@ class Locality:
     def _still_heads(self, after: View, entry: Entry, hidden: Sequence[Ref]) -> list[Ref]:
         """Of what hides, with an entry or under it, what this commit does not settle itself."""
         head = self.intents.head_of(entry)
-        if not _is_head(after.state, head) or self.intents.is_bare(head):
+        if not _is_head(after.state, head):
             return []
         return [ref for ref in hidden if _is_head(after.state, ref)]
 
@@ -291,7 +291,7 @@ class Locality:
         """A further content becomes an orphan of its own; the first one is written again to its file."""
         head = orphan.heads[0]
         if orphan.top is not None:
-            return self.live.split(orphan, [] if self.intents.is_bare(head) else hidden)
+            return self.live.split(orphan, hidden)
         if self.intents.is_bare(head):
             return []
         version = self.intents.version(self.moment, orphan.owner, head, hidden, is_edit=True)

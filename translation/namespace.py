@@ -328,7 +328,11 @@ class Namespace(Lineage, Twins):
         goes_on = is_known and self.inode(entry.owner).is_regular
         twins, settled = self.remove_twins(entry, dropping=not is_known)
         facts += twins
-        settled += self.hidden(entry) if entry.top is None else self.to_settle(entry)
+        hidden = self.hidden(entry) if entry.top is None else self.to_settle(entry)
+        if entry.top is not None and not is_known:
+            facts += self.removals_of(hidden)
+        else:
+            settled += hidden
         if entry.link is not None:
             settled += self.buried(self.inode(entry.ino))
         link = entry.link

@@ -15,6 +15,8 @@ from crdt.facts import ROOT, Register
 from crdt.rights import CAPABILITY
 from tests.shell import CALLER, Shell, conflict, entry_of, exchange, shells
 
+ENTRY = "f.conflict-B-2"
+
 
 def save(shell: Shell) -> None:
     shell.save("f", "saved")
@@ -217,6 +219,51 @@ def test_a_file_whose_content_nobody_here_knows_is_renamed_with_what_hides_under
     b.move("f", "g")
     assert listed(b) == {"g": None}
     assert exchange(a, b) == {"g": "sameoldernewer"}
+
+
+@pytest.mark.parametrize(
+    ("act", "names"),
+    [
+        ("rename", {"f", "g"}),
+        ("link", {"f", ENTRY, "g"}),
+        ("chmod", {"f", ENTRY}),
+        ("setxattr", {"f", ENTRY}),
+        ("rename the file", {"g", ENTRY}),
+    ],
+)
+def test_what_hides_under_an_entry_whose_content_nobody_here_knows_does_not_come_out(
+    act: str, names: set[str]
+):
+    """A wrote what B had in between: that hides under B's entry, of whose content C has heard only.
+
+    What hides is settled by a version of what it hides under, where that becomes a file of its own.  Without
+    one it came out by a rename of the entry or of the file, and a change of the entry was EIO.
+    """
+    a, b, c = shells(0, 0, 0)
+    a.create("f")
+    exchange(a, b, c)
+    a.write("f", "same")
+    b.write("f", "same")
+    b.append("f", " older")
+    b.append("f", " newer")
+    c.write("f", "from C")
+    c.hear(a)
+    next(c.hear_one_by_one(b))
+    assert listed(c) == {"f": None, ENTRY: None}
+    if act == "rename":
+        c.move(ENTRY, "g")
+    elif act == "link":
+        c.link(ENTRY, "g")
+    elif act == "chmod":
+        c.chmod(ENTRY, 0o600)
+    elif act == "setxattr":
+        c.fs.setxattr(c.stat(ENTRY).ino, b"user.a", b"b")
+    else:
+        c.move("f", "g")
+    assert set(listed(c)) == names
+    shown = exchange(a, b, c)
+    assert set(shown) == names
+    assert set(shown.values()) == {"from C", "same older newer"}
 
 
 @pytest.mark.parametrize("right", ["set-user-id", "capability"])
