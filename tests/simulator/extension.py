@@ -3,7 +3,8 @@
 Looked at where all that a pass brings are such writes, and nothing is open or on its way here.  Not where
 what is written may join or part with what stands beside it, under any of its names: it shows as one with
 another file, or somebody wrote the same content elsewhere (as everybody did an empty one), or what stands
-there is in the past of what was written and may come to add nothing to that.
+there is in the past of what was written and may come to add nothing to that.  Nor where somebody who had not
+heard of the write gave the file a name again that it had lost: as an entry it is named by its first edit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TypeGuard
 
 from crdt.absorption import digest_at, hidden_under, shown_groups, shown_heads, together
 from crdt.blocks import EMPTY_DIGEST
+from crdt.causality import BEFORE_ALL, Stamp
 from crdt.encoding import decode_commit
 from crdt.entries import Entry
 from crdt.facts import Fact, Ino, Kind, Policy, Ref, Version
@@ -26,17 +28,17 @@ WRITES_MAX = 4  # passes with more are mixed anyway
 class Extension:
     """What a pass of commits may change at this replica."""
 
-    def __init__(self, programs: Programs, writes: Sequence[Version]) -> None:
+    def __init__(self, programs: Programs, writes: Sequence[tuple[Stamp, Version]]) -> None:
         self.programs = programs
         self.before = faces(programs.look())
         self.last: dict[Ino, Version] = {}  # what was written last to each entry, by its inode number
         shown, owners, extended = heads(programs), set[Ino](), set[Ref]()
-        for fact in writes:
+        for stamp, fact in writes:
             refs = frozenset(fact.parents)
-            if refs not in shown:
+            known = shown.pop(refs, None)
+            if known is None or stamp < named_again(programs, known):
                 self.last = {}
                 return
-            known = shown.pop(refs)
             shown[frozenset([Ref(fact.ino, fact.version)])] = known
             self.last[known.ino] = fact
             owners.add(known.owner)
@@ -44,7 +46,7 @@ class Extension:
         state = programs.site.replica.state
         beside = {ref for owner in owners for ref in heads_beside(programs, owner)}
         self.beside = {digest_at(state, ref) for ref in beside - extended}
-        self.passed = {fact.inline for fact in writes} - {fact.inline for fact in self.last.values()}
+        self.passed = {fact.inline for _, fact in writes} - {fact.inline for fact in self.last.values()}
 
     def is_one(self) -> bool:
         """Does the law say something of it?"""
@@ -78,7 +80,7 @@ def extension(programs: Programs, data: Sequence[bytes]) -> Extension | None:
     """What to look at when these commits are merged here; None where the law says nothing of them."""
     seen = programs.site.replica.seen()
     commits = [commit for commit in map(decode_commit, data) if commit.dot not in seen]
-    writes = [fact for commit in commits for fact in commit.facts if is_write(fact)]
+    writes = [(commit.stamp, fact) for commit in commits for fact in commit.facts if is_write(fact)]
     if not 0 < len(writes) == sum(len(commit.facts) for commit in commits) <= WRITES_MAX:
         return None
     if programs.unsettled():
@@ -89,6 +91,15 @@ def extension(programs: Programs, data: Sequence[bytes]) -> Extension | None:
 
 def is_write(fact: Fact) -> TypeGuard[Version]:
     return isinstance(fact, Version) and not (fact.settles or fact.lineage or fact.bare)
+
+
+def named_again(programs: Programs, entry: Entry) -> Stamp:
+    """When its file was given a name that it had lost; BEFORE_ALL where it was not."""
+    inode = programs.site.replica.state.inode(entry.ino)
+    if inode is None or entry.link is None:
+        return BEFORE_ALL
+    placed = inode.links[entry.link].where()
+    return BEFORE_ALL if placed.fact.rank is None else placed.stamp
 
 
 def heads(programs: Programs) -> dict[frozenset[Ref], Entry]:
