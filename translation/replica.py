@@ -241,7 +241,7 @@ class Replica:
 
         `repairs` is asked, of what would be committed, which facts are to be added (translation.locality).
         """
-        commit = Commit(moment.dot, moment.hlc, moment.wall_ns, tuple(facts))
+        commit = Commit(moment.dot, moment.hlc, moment.wall_ns, said_once(facts))
         with self.in_step.committing():
             transaction, keys = self._try(commit, rows)
             while added := repairs(transaction):
@@ -540,9 +540,12 @@ class Replica:
 
 
 def with_repairs(facts: Sequence[Fact], added: Sequence[Fact]) -> tuple[Fact, ...]:
-    """Add facts that are not there yet; of a placement there is one pin, the newest.  Births come first,
-    others may name them."""
-    added = [fact for fact in added if fact not in facts]
+    """Add facts; of a placement there is one pin, the newest.  Births come first, others may name them."""
     pinned = {(fact.link, fact.placement) for fact in added if isinstance(fact, Pin)}
     kept = [f for f in facts if not (isinstance(f, Pin) and (f.link, f.placement) in pinned)]
-    return tuple(sorted([*kept, *added], key=lambda fact: not isinstance(fact, Birth)))
+    return said_once(sorted([*kept, *added], key=lambda fact: not isinstance(fact, Birth)))
+
+
+def said_once(facts: Sequence[Fact]) -> tuple[Fact, ...]:
+    """What goes for two parts of a request, or for one and for what holds the rest, is one fact."""
+    return tuple(dict.fromkeys(facts)) if len(facts) > 1 else tuple(facts)

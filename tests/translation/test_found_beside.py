@@ -394,3 +394,26 @@ def test_what_holds_a_mode_is_said_once_where_the_change_says_it_too():
     entry = entry_of(exchange(a, b), "f", "A")
     assert a.shows == {"f": "more A", entry: "saved"}
     assert {a.stat("f").mode, a.stat(entry).mode} == {stat.S_IFREG | 0o600}
+
+
+def test_what_two_parts_of_a_request_say_is_one_fact():
+    """A saved over x and linked that, B saved the same over both its names: twins at a and x, with one mode.
+
+    B renames a file over a: that each of the twins there leaves it said that the one at x keeps its mode.
+    """
+    a, b = shells(0, 0)
+    a.write("t", "old")
+    a.link("t", "a")
+    exchange(a, b)
+    a.move("a", "x")
+    b.save("t", "same")
+    b.chmod("t", 0o4755)
+    a.save("x", "same")
+    b.move("t", "x")
+    a.link("x", "a")
+    b.save("a", "same")
+    b.write("t", "new")
+    assert exchange(a, b) == {"a": "same", "t": "new", "x": "same"}
+    b.move("t", "a")
+    assert_said_once(b)
+    assert exchange(a, b) == {"a": "new", "x": "same"}
