@@ -35,8 +35,8 @@ from crdt.orphans import Orphan, orphan_entries
 from crdt.rights import CAPABILITY, SET_ID
 from crdt.rows import Inode, Shown
 from crdt.state import State, xattr_key
+from crdt.versions import is_named, surviving
 from crdt.versions import owner as owner_of
-from crdt.versions import surviving
 from crdt.view import Transaction
 from crdt.visible import orphan_key
 from translation.replica import Moment
@@ -120,10 +120,10 @@ class Locality:
             if ino in transaction.dots:
                 continue  # it is new
             was, now = transaction.before_and_after(ino)
-            if was is None or was is now:
+            if was is None:
                 continue
             stays = was.shown == now.shown or set(was.shown) <= set(now.shown)
-            if stays and (was.heads == now.heads or not self._content_differs(transaction, was, now)):
+            if stays and not self._shows_otherwise(transaction, was, now):
                 continue
             found.update((place.parent, place.name) for place in was.shown if self._is_beside(was, place))
         return found
@@ -132,11 +132,18 @@ class Locality:
         """Is this a name that the commit does not mean?"""
         return (inode.ino, 0 if inode.is_directory else place.link) not in self.meant
 
-    def _content_differs(self, transaction: Transaction, was: Inode, now: Inode) -> bool:
+    def _shows_otherwise(self, transaction: Transaction, was: Inode, now: Inode) -> bool:
+        """Does a file show another content?  Or one less beside it, where who lets go of what a choice was
+        made of lets go of the choice, that is of one which shows without a name."""
         if was.ino in self.written or not was.shown or not now.shown:
             return False
+        if was.heads == now.heads and (len(now.heads) < 2 or is_named(now)):
+            return False
         before, after = transaction.view_before().state, transaction.view_after().state
-        heads = shown_heads(before, was)[0].ref, shown_heads(after, now)[0].ref
+        showed, shows = shown_heads(before, was), shown_heads(after, now)
+        if was.heads == now.heads:
+            return showed != shows
+        heads = showed[0].ref, shows[0].ref
         return heads[0] != heads[1] and digest_at(before, heads[0]) != digest_at(after, heads[1])
 
     # -- files -------------------------------------------------------------------------------------
@@ -156,8 +163,7 @@ class Locality:
             return self._split(after, entry)
         link = entry.link or LinkId(entry.ino)
         if all(place.link != link for place in inode.shown):
-            # An entry that was split, and shows nowhere even so: its content is let go by this commit itself.
-            return self._revive(entry, link) if entry.top is None else []
+            return self._revive(entry, link) if entry.top is None else self._hold_choice(after, entry)
         found = self._pin(inode, link, entry.name)
         for twin in entry.twins:
             found += self._pin(row_of(after.state, twin.ino), twin.link, entry.name)
@@ -165,6 +171,15 @@ class Locality:
 
     def _split(self, after: View, entry: Entry) -> list[Fact]:
         return self.intents.split(entry, self._still_heads(after, entry, self.intents.to_settle(entry)))
+
+    def _hold_choice(self, after: View, entry: Entry) -> list[Fact]:
+        """Write an entry again that was split, and shows nowhere even so: it is a choice, and all that it was
+        made of is let go.  Not where this commit lets go of its content itself."""
+        ref, inode = self.intents.head_of(entry), row_of(after.state, entry.ino)
+        head = next((head for head in inode.heads if head.ref == ref), None)
+        if head is None or head.closed or head.dropped:
+            return []
+        return self._version(entry.ino, ref, [], is_edit=True)
 
     def _has_privileges(self, entry: Entry) -> bool:
         """Would an entry lose rights that come with its content, as a branch of another file?  What becomes a

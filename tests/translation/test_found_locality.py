@@ -477,3 +477,39 @@ def test_a_change_of_mode_of_what_heads_show_together_leaves_what_shows():
     a.chmod("log", 0o600)
     assert a.shows == shown
     assert exchange(a, b) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "is_last"),
+    [("two", True), ("two", False), ("other", True), ("other", False)],
+    ids=["it hides", "it hides, and is older", "it leads", "it stands beside"],
+)
+def test_a_choice_that_shows_for_an_edit_stays_when_what_it_was_chosen_over_is_removed(
+    text: str, is_last: bool
+):
+    """D removed what A chose over C's save, and B's edit, unseen by D, brings the file back: both show.
+
+    D saved over C's as well, and removes that: all that the choice was made of is let go now, and it showed
+    no more, by a removal of another file.
+    """
+    a, b, c, d = peers = shells(0, 0, 0, 0)
+    a.create("f")
+    exchange(*peers)
+    if not is_last:
+        b.write("f", text)
+    a.write("f", "two")
+    a.append("f", " three")
+    if is_last:
+        b.write("f", text)
+    c.save("f", "saved")
+    entry = entry_of(exchange(a, c, d), "f", "A")
+    d.move(entry, "k")
+    d.remove("k")
+    a.remove("f")
+    d.save("f", "new")
+    before = exchange(*peers)
+    assert sorted(before.values()) == sorted({"new", "two three", text} - {"two"})
+    d.remove("f")
+    del before["f"]
+    assert d.shows == before
+    assert exchange(*peers) == before
