@@ -17,7 +17,7 @@ from crdt.absorption import together
 from crdt.causality import ReplicaId, VersionVector, counter_of, replica_of
 from crdt.codec import CodecError
 from crdt.encoding import decode_commit
-from crdt.facts import Commit, Ino, Register, Version
+from crdt.facts import Commit, Fact, Ino, Ref, Register, Version
 from crdt.store import MemoryStore
 from crdt.waiting import is_here
 from replication.fetch import Fetch
@@ -40,6 +40,16 @@ LATENCY_MAX_S = 0.5
 Watch = Callable[["Site", Sequence[bytes]], Callable[[], None]]
 
 
+def subject(fact: Fact) -> object:
+    """What a commit may say once: of a field or a version anything, of all else the same."""
+    match fact:
+        case Register():
+            return fact.ino, fact.field
+        case Version():
+            return Ref(fact.ino, fact.version)
+    return fact
+
+
 class Library:
     """All commits as they were made, and all blocks: what the oracle is told."""
 
@@ -50,7 +60,7 @@ class Library:
         self.digests: Counter[bytes] = Counter()  # of all contents: how often each was written
 
     def add(self, commit: Commit, seen: VersionVector) -> None:
-        said = [(f.ino, f.field) if isinstance(f, Register) else f for f in commit.facts]
+        said = [subject(fact) for fact in commit.facts]
         require(len(said) == len(set(said)), "once", str(commit))
         self.commits[commit.dot] = commit
         self.seen[commit.dot] = seen

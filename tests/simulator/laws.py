@@ -10,7 +10,7 @@ LAWS = {
     "L5": "a choice holds",
     "L6": "what shows is a tree",
     "L7": "`rm -r` and `mv d/* e/` never fail half way",
-    "once": "a commit says a thing once, and sets a field once",
+    "once": "a commit says a thing once: a field has one value, a version one content",
     "fsck": "the rows of a store fit together",
     "reopened": "a store that is opened again shows the same",
     "POSIX": "a program finds what it has just done, and gets no error without a reason",
