@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from typing import TypeGuard
 
-from crdt.facts import Ino
+from crdt.facts import Field, Ino, Register
 from tests.simulator import editors, trees
 from tests.simulator.errors import accounted_for
 from tests.simulator.laws import require
@@ -18,6 +18,7 @@ from tests.simulator.locality import (
     ALL_BITS,
     ANYTHING,
     SET_USER_ID,
+    Face,
     Faces,
     chmoded,
     chowned,
@@ -79,6 +80,7 @@ class Unsettled:
         self.programs = programs
         self.files = programs.unsettled()
         self.shown = in_the_tree(before)
+        self.commits = set(programs.site.cluster.library.commits)
         self.around: set[bytes] = set()
         if self.files:
             for paths in touched_together(programs, step, before):
@@ -96,7 +98,8 @@ class Unsettled:
         files |= {shown[path].ino for path in above(back) if path not in want}
         shown = {p: f for p, f in shown.items() if p in want or f.ino not in files}
         want = {p: f._replace(content=ANYTHING) if f.ino in files else f for p, f in want.items()}
-        hiding = self._under_others(shown)
+        hiding = self._under_others(shown) | self._had_others(want, shown)
+        want = {p: f for p, f in want.items() if p in shown or not self._is_back(p, f)}
         want, shown = (
             {p: f._replace(mode=0) if p in hiding else f for p, f in side.items()} for side in (want, shown)
         )
@@ -114,6 +117,19 @@ class Unsettled:
         hiding = {path: twins(Ino(face.ino)) for path, face in shown.items() if face.is_file}
         began_as = self.programs.began_as
         return {path for path, inos in hiding.items() if self.files & {*inos, *map(began_as, inos)}}
+
+    def _had_others(self, want: Faces, shown: Faces) -> set[bytes]:
+        """The paths of files that kept the mode which they showed with such a twin, when that left again."""
+        commits = self.programs.site.cluster.library.commits
+        facts = [fact for dot in commits.keys() - self.commits for fact in commits[dot].facts]
+        kept = {fact.ino for fact in facts if isinstance(fact, Register) and fact.field == Field.MODE}
+        return {p for p, f in shown.items() if f.ino in kept and p in want and not f.mode & ~want[p].mode}
+
+    def _is_back(self, path: bytes, face: Face) -> bool:
+        """Is this orphan, which is open here, a file again that hides under another?"""
+        inode = self.programs.site.replica.state.inode(Ino(face.ino))
+        is_orphan = path.startswith(ORPHANS_AT) and face.ino in self.files
+        return is_orphan and inode is not None and bool(inode.shown)
 
 
 def touched_together(programs: Programs, step: Step, before: Faces) -> list[list[bytes]]:
