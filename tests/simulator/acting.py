@@ -111,10 +111,14 @@ class Unsettled:
         return want, shown
 
     def _under_others(self, shown: Faces) -> set[bytes]:
-        """The paths of files that have one of these as a twin: twins show the mode that all leave, and one
-        that comes, or whose content was not seen, may leave less."""
+        """The paths of files that have one of these as a twin, and of the entries beside such: twins show the
+        mode that all leave, and one that comes, or whose content was not seen, may leave less."""
         twins = self.programs.site.replica.view.twins
-        hiding = {path: twins(Ino(face.ino)) for path, face in shown.items() if face.is_file}
+        owners = {entry.ino: entry.owner for _, entry in self.programs.fs.listing.walk()}
+        files = {
+            path: owners.get(Ino(face.ino), Ino(face.ino)) for path, face in shown.items() if face.is_file
+        }
+        hiding = {path: twins(ino) for path, ino in files.items()}
         began_as = self.programs.began_as
         return {path for path, inos in hiding.items() if self.files & {*inos, *map(began_as, inos)}}
 
