@@ -172,6 +172,19 @@ def test_what_hides_goes_with_what_it_hides_under():
         assert exchange(a, b, c) == {entry: "other"}
 
 
+def make_one_that_leads_and_hides(peers: list[Shell], by: Shell) -> None:
+    """It truncates f, which C does too and goes on, from a newer content of A's: the one leads, and hides
+    under C's.  A writes f again, and that shows."""
+    a, c = peers[0], peers[2]
+    a.write("f", "old")
+    exchange(*peers)
+    a.write("f", "older than what it writes, and newer than what it saw")
+    c.hear(a)
+    by.write("f", "")
+    c.write_at("f", "from C")
+    a.write("f", "from A")
+
+
 @pytest.mark.parametrize("act", ["remove it", "move the entry over it"])
 def test_a_file_that_was_renamed_and_let_go_shows_what_it_showed_and_not_what_hid(act):
     """B truncated f, which C did too and went on: that hides under C's entry, though it leads.
@@ -179,14 +192,8 @@ def test_a_file_that_was_renamed_and_let_go_shows_what_it_showed_and_not_what_hi
     B lets go of all but the entry while A renames f away: of what was let go at one time the first by
     lead showed, the empty one, and nothing had A's content any more.
     """
-    a, b, c = peers = shells(0, 0, 0)
-    a.write("f", "old")
-    exchange(*peers)
-    a.write("f", "older than what B writes, and newer than what it saw")
-    c.hear(a)
-    b.write("f", "")
-    c.write_at("f", "from C")
-    a.write("f", "from A")
+    a, b, _ = peers = shells(0, 0, 0)
+    make_one_that_leads_and_hides(peers, by=b)
     entry = entry_of(exchange(*peers), "f", "C")
     assert a.shows == {"f": "from A", entry: "from C"}
     if act == "remove it":
@@ -202,13 +209,7 @@ def test_a_file_that_was_renamed_and_let_go_shows_what_it_showed_and_not_what_hi
 def test_what_hid_is_not_shown_either_where_only_one_of_two_had_heard_of_it(first):
     """As before, with a truncation by D that B has not heard of: A lets go of that, when it renames f."""
     a, b, c, d = peers = shells(0, 0, 0, 0)
-    a.write("f", "old")
-    exchange(*peers)
-    a.write("f", "older than what D writes, and newer than what it saw")
-    c.hear(a)
-    d.write("f", "")
-    c.write_at("f", "from C")
-    a.write("f", "from A")
+    make_one_that_leads_and_hides(peers, by=d)
     exchange(a, b, c)
     entry = entry_of(exchange(a, c, d), "f", "C")
     if first == "the rename":
