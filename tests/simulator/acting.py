@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from typing import TypeGuard
 
-from crdt.facts import Field, Ino, Register
+from crdt.facts import Field, Ino, Register, Version
 from tests.simulator import editors, trees
 from tests.simulator.errors import accounted_for
 from tests.simulator.laws import require
@@ -95,7 +95,7 @@ class Unsettled:
         come = files & (in_the_tree(shown) - self.shown)
         back = {p for p, f in shown.items() if f.ino in come}
         around = tuple(self.around | set(map(stem, back)))
-        files |= {shown[path].ino for path in above(back) if path not in want}
+        files |= {Ino(shown[path].ino) for path in above(back) if path not in want}
         shown = {p: f for p, f in shown.items() if p in want or f.ino not in files}
         want = {p: f._replace(content=ANYTHING) if f.ino in files else f for p, f in want.items()}
         hiding = self._under_others(shown) | self._had_others(want, shown)
@@ -123,17 +123,23 @@ class Unsettled:
         return {path for path, inos in hiding.items() if self.files & {*inos, *map(began_as, inos)}}
 
     def _had_others(self, want: Faces, shown: Faces) -> set[bytes]:
-        """The paths of files that kept the mode which they showed with such a twin, when that left again."""
+        """The paths of files that kept the mode which they showed with such a twin, when that left again: the
+        step wrote to one, that came back so, and one of its commits set the mode of the other."""
         commits = self.programs.site.cluster.library.commits
         facts = [fact for dot in commits.keys() - self.commits for fact in commits[dot].facts]
+        wrote = {fact.ino for fact in facts if isinstance(fact, Version)}
+        if not self.files & {*wrote, *map(self.programs.began_as, wrote)}:
+            return set()
         kept = {fact.ino for fact in facts if isinstance(fact, Register) and fact.field == Field.MODE}
         return {p for p, f in shown.items() if f.ino in kept and p in want and not f.mode & ~want[p].mode}
 
     def _is_back(self, path: bytes, face: Face) -> bool:
         """Is this orphan, which is open here, a file again that hides under another?"""
-        inode = self.programs.site.replica.state.inode(Ino(face.ino))
-        is_orphan = path.startswith(ORPHANS_AT) and face.ino in self.files
-        return is_orphan and inode is not None and bool(inode.shown)
+        if not path.startswith(ORPHANS_AT) or face.ino not in self.files:
+            return False
+        view, ino = self.programs.site.replica.view, Ino(face.ino)
+        places = self.programs.site.replica.state.known(ino).shown
+        return any(view.entry_at(ino, place).ino != ino for place in places)
 
 
 def touched_together(programs: Programs, step: Step, before: Faces) -> list[list[bytes]]:
